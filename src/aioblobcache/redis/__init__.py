@@ -1,0 +1,1 @@
+"""The Redis side: key layout, wire format, write scripts, and the provider over them."""

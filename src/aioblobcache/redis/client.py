@@ -1,0 +1,40 @@
+"""The redis-py client that a provider makes for itself from a URL."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from ..errors import ConfigurationError, shorten
+
+__all__ = ["URL_SCHEMES", "client_from_url"]
+
+URL_SCHEMES: Final = ("redis", "rediss", "unix")
+
+
+def client_from_url(url: str) -> Redis:
+    """A client for ``redis://``, ``rediss://`` or ``unix://``, speaking RESP3 unless the URL says otherwise.
+
+    Retried once and at once: that replaces a pooled connection which the server has closed, and a
+    dead server is known without delay.
+
+    :raises ConfigurationError: not such a URL. The message tells the scheme and no more, since
+        anything else in a malformed URL may be a part of its password.
+    """
+    scheme, separator, _ = url.partition("://") if isinstance(url, str) else ("", "", "")
+    if not separator:
+        raise ConfigurationError(f"a cache URL begins with {_schemes()}; got one without a scheme")
+    if scheme not in URL_SCHEMES:
+        raise ConfigurationError(f"a cache URL begins with {_schemes()}, not with {shorten(scheme)}")
+    try:
+        # What stands in the URL's query goes before what is passed here.
+        return Redis.from_url(url, retry=Retry(NoBackoff(), 1), protocol=3)
+    except (ValueError, TypeError):
+        raise ConfigurationError(f"malformed {scheme}:// URL: host, port, database or a parameter is wrong") from None
+
+
+def _schemes() -> str:
+    return ", ".join(f"{scheme}://" for scheme in URL_SCHEMES)

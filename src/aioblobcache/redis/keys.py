@@ -1,0 +1,40 @@
+"""The key layout that CNCF Distribution registries read and write, and the guards beside it.
+
+====================================== ====== ============================================
+``blobs::<digest>``                    hash   ``digest``, ``size`` (decimal), ``mediatype``
+``repository::<name>::blobs``          set    the digests linked into the repository
+``repository::<name>::blobs::<digest>``  hash   ``mediatype``: the repository's own
+====================================== ====== ============================================
+
+The first three are shared with other programs and fixed. A guard carries the key that makes a
+blob visible as its hash tag, so that a Cluster keeps both in one slot.
+"""
+
+from __future__ import annotations
+
+__all__ = ["descriptor_guard_key", "descriptor_key", "membership_guard_key", "membership_key", "override_key"]
+
+
+def descriptor_key(digest: str) -> bytes:
+    """The global descriptor of a blob."""
+    return f"blobs::{digest}".encode()
+
+
+def membership_key(name: str) -> bytes:
+    """The set of the digests that are linked into a repository."""
+    return f"repository::{name}::blobs".encode()
+
+
+def override_key(name: str, digest: str) -> bytes:
+    """A repository's own media type for a blob."""
+    return f"repository::{name}::blobs::{digest}".encode()
+
+
+def descriptor_guard_key(digest: str) -> bytes:
+    """The guard of the global descriptor."""
+    return f"aioblobcache::guard::{{blobs::{digest}}}".encode()
+
+
+def membership_guard_key(name: str, digest: str) -> bytes:
+    """The guard of a blob's membership in a repository."""
+    return f"aioblobcache::guard::{{repository::{name}::blobs}}::{digest}".encode()

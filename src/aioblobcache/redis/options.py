@@ -1,0 +1,65 @@
+"""The options of the Redis provider, their defaults and limits: the one home of each."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, TypedDict
+
+import attrs
+
+from ..errors import ConfigurationError
+from ..observer import Observer
+
+__all__ = ["RedisOptions", "RedisOptionsDict"]
+
+_LONGEST_SECONDS: Final = 10 * 366 * 86_400.0
+
+
+def _or_silent(observer: Observer | None) -> Observer:
+    return Observer() if observer is None else observer
+
+
+def _check_seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not usable or not 0.001 <= value <= _LONGEST_SECONDS:
+        raise ConfigurationError(f"{attribute.name} is a number of seconds from 0.001 to ten years, not {value!r}")
+
+
+def _check_observer(_: object, __: object, value: Observer) -> None:
+    if not isinstance(value, Observer):
+        raise ConfigurationError("observer is an instance of a subclass of aioblobcache.Observer")
+
+
+@attrs.frozen(kw_only=True)
+class RedisOptions:
+    """Everything that can be chosen about a Redis provider. Times are seconds.
+
+    :raises ConfigurationError: a value is of the wrong type or out of range.
+    """
+
+    # How long what this provider writes may stand, from each set anew; None: no limit.
+    ttl: float | None = attrs.field(default=None, validator=attrs.validators.optional(_check_seconds))
+    # How long a call may take in all before it fails with CacheUnavailableError.
+    timeout: float = attrs.field(default=0.25, validator=_check_seconds)
+    # How long a miss's token and a clear's tombstone live.
+    guard_ttl: float = attrs.field(default=60.0, validator=_check_seconds)
+    observer: Observer = attrs.field(default=None, converter=_or_silent, validator=_check_observer)
+
+    @property
+    def ttl_ms(self) -> int | None:
+        """``ttl`` as Redis takes it."""
+        return None if self.ttl is None else round(self.ttl * 1000)
+
+    @property
+    def guard_ms(self) -> int:
+        """``guard_ttl`` as Redis takes it."""
+        return round(self.guard_ttl * 1000)
+
+
+class RedisOptionsDict(TypedDict, total=False):
+    """The same, as keyword arguments."""
+
+    ttl: float | None
+    timeout: float
+    guard_ttl: float
+    observer: Observer | None

@@ -1,0 +1,277 @@
+"""The Redis provider: what a caller asks, sent by a road and bounded in time."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self, Unpack
+
+from redis.asyncio import Redis
+
+from ..descriptor import Descriptor, require_cacheable
+from ..digest import Digest
+from ..errors import BlobUnknownError, ConfigurationError, CorruptEntryError
+from ..interfaces import FillToken
+from ..lifecycle import LoopBinding
+from ..names import validate_repository_name
+from .client import client_from_url
+from .failures import FAILURES, unavailable
+from .options import RedisOptions, RedisOptionsDict
+from .pipeline import PipelineRoad
+from .wire import (
+    GlobalScope,
+    Reply,
+    RepositoryScope,
+    Request,
+    Scope,
+    ScriptCall,
+    decode_count,
+    decode_token,
+    is_noscript,
+    token_requests,
+)
+
+__all__ = ["RedisBlobDescriptorCache", "RedisRepositoryCache"]
+
+
+class _Engine:
+    """What all services of one provider share: the road, the options, the event loop they serve."""
+
+    def __init__(self, client: Redis, options: RedisOptions, owner: str) -> None:
+        self.road = PipelineRoad(client)
+        self.options = options
+        self.binding = LoopBinding(owner)
+
+    async def send(self, requests: Sequence[Request]) -> list[Reply]:
+        """Send requests, in one round trip.
+
+        :raises CacheUnavailableError: no answer within the timeout.
+        """
+        try:
+            async with asyncio.timeout(self.options.timeout):
+                return await self.road.send(requests)
+        except FAILURES as error:
+            raise unavailable(self.road.address, error) from error
+
+    async def run(self, call: ScriptCall) -> int:
+        """Run a write script: one round trip, and another once for a server that does not know it.
+
+        :raises CacheUnavailableError: no answer within the timeout, or the server refused.
+        """
+        try:
+            async with asyncio.timeout(self.options.timeout):
+                [reply] = await self.road.send([call.request()])
+                if is_noscript(reply):
+                    _, reply = await self.road.send([call.load_request(), call.request()])
+            return decode_count(reply)
+        except FAILURES as error:
+            raise unavailable(self.road.address, error) from error
+
+
+class _RedisService:
+    """One scope of the shared Redis: the whole registry, or one repository."""
+
+    def __init__(self, engine: _Engine, scope: Scope) -> None:
+        self._engine = engine
+        self._scope = scope
+
+    @property
+    def guard_ttl(self) -> float:
+        """How long a clear keeps fills away, in seconds."""
+        return self._engine.options.guard_ttl
+
+    async def stat(self, digest: str) -> Descriptor:
+        """Describe the blob, in one round trip.
+
+        A key that is missing, evicted or expired makes it unknown. The media type may be empty.
+
+        :raises BlobUnknownError: not known in this scope.
+        :raises CorruptEntryError: what is kept cannot be a descriptor; a ``BlobUnknownError`` too.
+        :raises InvalidDigestError: ``digest`` is not one; nothing was sent.
+        :raises CacheUnavailableError: Redis gave no usable answer within ``timeout``.
+        """
+        digest = Digest(digest)
+        self._engine.binding.check()
+        replies = await self._engine.send(self._scope.stat_requests(digest))
+        return self._decode_stat(digest, replies)
+
+    async def stat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
+        """Describe those of the blobs that are known, in one round trip for all.
+
+        :raises InvalidDigestError: one of ``digests`` is not one; nothing was sent.
+        :raises CacheUnavailableError: Redis gave no usable answer within ``timeout``.
+        """
+        wanted = list(dict.fromkeys(Digest(digest) for digest in digests))
+        self._engine.binding.check()
+        if not wanted:
+            return {}
+        replies = await self._engine.send([request for d in wanted for request in self._scope.stat_requests(d)])
+        step = self._scope.stat_length
+        known: dict[Digest, Descriptor] = {}
+        for index, digest in enumerate(wanted):
+            try:
+                known[digest] = self._decode_stat(digest, replies[index * step : (index + 1) * step])
+            except BlobUnknownError:
+                continue
+        return known
+
+    def _decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
+        try:
+            return self._scope.decode_stat(digest, replies)
+        except CorruptEntryError as error:
+            self._engine.options.observer.corrupt_entry(error)
+            raise
+        except FAILURES as error:
+            raise unavailable(self._engine.road.address, error) from error
+
+    async def set_descriptor(self, digest: str, descriptor: Descriptor) -> None:
+        """Keep ``descriptor`` under ``digest``; in a repository, link the blob into it as well.
+
+        Authoritative: it pays no heed to guards, the caller vouches that the blob is there now. A
+        read-through sets by :meth:`fill` instead. The global media type is set only if there is none.
+        In a repository, what has a digest of another algorithm is kept under that too.
+
+        :raises InvalidDescriptorError: no media type, or another blob's; nothing was sent.
+        :raises InvalidDigestError: ``digest`` is not one; nothing was sent.
+        :raises CacheUnavailableError: no confirmation within ``timeout``: it may still take effect.
+        """
+        digest = Digest(digest)
+        require_cacheable(digest, descriptor)
+        self._engine.binding.check()
+        await self._engine.run(self._scope.write(digest, descriptor, self._engine.options.ttl_ms, None))
+
+    async def clear(self, digest: str) -> None:
+        """Forget the blob, and refuse every fill of it for ``guard_ttl`` seconds.
+
+        In a repository that holds the blob, the global descriptor goes too; one that does not hold
+        it can remove nothing.
+
+        :raises BlobUnknownError: nothing was known in this scope.
+        :raises InvalidDigestError: ``digest`` is not one; nothing was sent.
+        :raises CacheUnavailableError: no confirmation within ``timeout``: it may still take effect.
+        """
+        digest = Digest(digest)
+        self._engine.binding.check()
+        if await self._engine.run(self._scope.clear(digest, _nonce(), self._engine.options.guard_ms)) == 0:
+            raise self._scope.unknown(digest)
+
+    async def take_token(self, digest: str) -> FillToken:
+        """Take the token that a fill has to show, in one round trip; see :class:`~aioblobcache.FillToken`.
+
+        :raises InvalidDigestError: ``digest`` is not one; nothing was sent.
+        :raises CacheUnavailableError: Redis gave no usable answer within ``timeout``.
+        """
+        digest = Digest(digest)
+        self._engine.binding.check()
+        nonce = _nonce()
+        replies = await self._engine.send(token_requests(self._scope, digest, nonce, self._engine.options.guard_ms))
+        try:
+            return decode_token(replies, nonce)
+        except FAILURES as error:
+            raise unavailable(self._engine.road.address, error) from error
+
+    async def fill(self, digest: str, descriptor: Descriptor, token: FillToken) -> bool:
+        """Write the entry if nothing has cleared the blob since ``token`` was taken; say whether it was.
+
+        The server looks at the token and writes in one step, so a fill that it executes late is
+        harmless. The token is spent.
+
+        :raises InvalidDescriptorError: no media type, or another blob's; nothing was sent.
+        :raises CacheUnavailableError: no confirmation within ``timeout``.
+        """
+        digest = Digest(digest)
+        require_cacheable(digest, descriptor)
+        self._engine.binding.check()
+        if not token.permits_fill:
+            return False
+        return await self._engine.run(self._scope.write(digest, descriptor, self._engine.options.ttl_ms, token)) == 1
+
+
+class RedisRepositoryCache(_RedisService):
+    """The descriptors of one repository; made by :meth:`RedisBlobDescriptorCache.repository_scoped`.
+
+    Costs nothing to make, and compares equal for the same provider and name.
+    """
+
+    def __init__(self, engine: _Engine, name: str) -> None:
+        super().__init__(engine, RepositoryScope(name))
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RedisRepositoryCache):
+            return NotImplemented
+        return self._engine is other._engine and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash((id(self._engine), self.name))
+
+    def __repr__(self) -> str:
+        return f"<repository {self.name} of the blob descriptor cache at {self._engine.road.address}>"
+
+
+class RedisBlobDescriptorCache(_RedisService):
+    """Blob descriptors in Redis or Valkey, under the keys that CNCF Distribution registries share.
+
+    Its own scope is the global one; :meth:`repository_scoped` gives each repository's. It is an
+    asynchronous context manager, entered once, and serves the event loop that entered it. Entering
+    sends nothing: a registry starts while Redis is down.
+
+    ``client`` stays the caller's, who closes it; :meth:`from_url` makes a client of its own.
+
+    * ``ttl``: seconds that a descriptor and a repository's media type stand, renewed by each set
+      (default ``None``: no limit). Never put on the membership set, which is shared.
+    * ``timeout``: seconds that a call may take in all (0.25).
+    * ``guard_ttl``: seconds that a miss's token and a clear's tombstone live (60).
+    * ``observer``: an :class:`~aioblobcache.Observer`.
+
+    Needs Redis 7.0 or Valkey 7.2, or newer.
+
+    :raises ConfigurationError: an option is of the wrong type or out of range.
+    """
+
+    def __init__(self, client: Redis, **options: Unpack[RedisOptionsDict]) -> None:
+        if not isinstance(client, Redis):
+            raise ConfigurationError(f"client is a redis.asyncio.Redis, not a {type(client).__name__}")
+        super().__init__(_Engine(client, RedisOptions(**options), type(self).__name__), GlobalScope())
+        self._owned_client: Redis | None = None
+
+    @classmethod
+    def from_url(cls, url: str, **options: Unpack[RedisOptionsDict]) -> Self:
+        """Connect by a URL that redis-py understands: ``redis://``, ``rediss://`` (TLS), ``unix://``.
+
+        The provider owns the client and closes it when its context is left.
+
+        :raises ConfigurationError: not such a URL, or an option cannot be used.
+        """
+        client = client_from_url(url)
+        provider = cls(client, **options)
+        provider._owned_client = client
+        return provider
+
+    def repository_scoped(self, name: str) -> RedisRepositoryCache:
+        """The descriptors of the repository ``name``: known there only where the blob is linked.
+
+        :raises RepositoryNameError: not a repository name.
+        """
+        return RedisRepositoryCache(self._engine, validate_repository_name(name))
+
+    async def __aenter__(self) -> Self:
+        self._engine.binding.enter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._engine.binding.leave()
+        if self._owned_client is not None:
+            await self._owned_client.aclose()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} at {self._engine.road.address}>"
+
+
+def _nonce() -> bytes:
+    """Something that no guard has held before."""
+    return secrets.token_hex(16).encode("ascii")

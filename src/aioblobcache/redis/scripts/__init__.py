@@ -1,0 +1,38 @@
+"""The write scripts: each is one atomic step on the server, and is called by its hash.
+
+The ``.lua`` files say what they take and return at their heads. They need Redis 7.0 or Valkey 7.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from typing import Final
+
+import attrs
+
+__all__ = ["CLEAR_GLOBAL", "CLEAR_SCOPED", "WRITE_GLOBAL", "WRITE_SCOPED", "Script"]
+
+_INCLUDE: Final = "-- include: entry.lua\n"
+
+
+@attrs.frozen
+class Script:
+    """A script's source and its SHA-1, by which EVALSHA calls it."""
+
+    source: bytes
+    sha: bytes
+
+    @classmethod
+    def load(cls, name: str) -> Script:
+        """Read a script of this package, with what the scripts share put in."""
+        folder = resources.files(__name__)
+        shared = (folder / "entry.lua").read_text("ascii")
+        source = (folder / name).read_text("ascii").replace(_INCLUDE, shared).encode("ascii")
+        return cls(source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode("ascii"))
+
+
+WRITE_GLOBAL: Final = Script.load("write_global.lua")
+WRITE_SCOPED: Final = Script.load("write_scoped.lua")
+CLEAR_GLOBAL: Final = Script.load("clear_global.lua")
+CLEAR_SCOPED: Final = Script.load("clear_scoped.lua")

@@ -1,0 +1,44 @@
+-- What the scripts share: how an entry is written and removed.
+
+-- A key of another type can be neither written nor read as ours; nothing of worth is lost with it.
+local function delete_other_type(key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found == kind or found == 'none' then return 0 end
+  return redis.call('DEL', key)
+end
+
+-- The first n keys are guards, and hold what ARGV[2] and the following say. A guard that is absent,
+-- was buried or belongs to a later miss permits nothing. Once used the tokens are spent.
+local function guards_hold(n)
+  for i = 1, n do
+    if redis.call('GET', KEYS[i]) ~= ARGV[1 + i] then return false end
+  end
+  for i = 1, n do redis.call('DEL', KEYS[i]) end
+  return true
+end
+
+local function expire(key, ttl)
+  if ttl ~= '' then redis.call('PEXPIRE', key, ttl) end
+end
+
+-- A media type that is there stays, unless no reader could accept it (descriptor.is_media_type).
+local function write_descriptor(key, digest, size, mediatype, ttl)
+  delete_other_type(key, 'hash')
+  redis.call('HSET', key, 'digest', digest, 'size', size)
+  local present = redis.call('HGET', key, 'mediatype')
+  if not present or #present > 1024 or string.find(present, '[^\32-\126]') then
+    redis.call('HSET', key, 'mediatype', mediatype)
+  end
+  expire(key, ttl)
+end
+
+-- Fields of others in the hash survive; `length` is what releases of 2014 wrote for `size`.
+local function remove_descriptor(key)
+  local deleted = delete_other_type(key, 'hash')
+  if deleted == 1 then return 1 end
+  return redis.call('HDEL', key, 'digest', 'size', 'mediatype', 'length')
+end
+
+local function bury(guard, tombstone, life)
+  redis.call('SET', guard, tombstone, 'PX', life)
+end
