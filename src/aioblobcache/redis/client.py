@@ -31,9 +31,12 @@ def client_from_url(url: str) -> Redis:
         raise ConfigurationError(f"a cache URL begins with {_schemes()}, not with {shorten(scheme)}")
     try:
         # What stands in the URL's query goes before what is passed here.
-        return Redis.from_url(url, retry=Retry(NoBackoff(), 1), protocol=3)
+        client = Redis.from_url(url, retry=Retry(NoBackoff(), 1), protocol=3)
+        # redis-py looks at the names of parameters only when it makes a connection.
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
     except (ValueError, TypeError):
         raise ConfigurationError(f"malformed {scheme}:// URL: host, port, database or a parameter is wrong") from None
+    return client
 
 
 def _schemes() -> str:

@@ -1,0 +1,159 @@
+"""Debian's docker-registry on a storage folder of its own, its descriptor cache in a Redis of the
+tests; and what clients ask of it, with skopeo and over plain HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from contextlib import closing
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from aioblobcache import Descriptor, Digest, media_types
+from aioblobcache.cli.sample import Image
+from tests.servers import Server, free_port, require_program
+
+# Where the tests push an image to.
+NAME = "library/demo"
+TAG = "v1"
+
+# A blob besides, and two repositories for it: to be deleted in the first.
+DATA = b"a blob of its own"
+BLOB = Descriptor(Digest.of(DATA), len(DATA), media_types.OCTET_STREAM)
+GONE, KEPT = "library/gone", "library/kept"
+
+
+class Registry(Server):
+    """A registry and its clients. What a client does fails the test unless the registry accepts it."""
+
+    def __init__(self, folder: Path, redis_port: int) -> None:
+        self._program = require_program("docker-registry")
+        self._skopeo_program = require_program("skopeo")
+        port = free_port()
+        self._config = folder / "registry.yml"
+        super().__init__(folder, [self._program, "serve", str(self._config)], port)
+        self.root = folder / "storage"
+        # JSON is YAML.
+        self._config.write_text(json.dumps(_configuration(self.root, port, redis_port)))
+
+    async def push(self, image: Image, name: str, tag: str) -> None:
+        """Push an image: what the registry says it has is not sent."""
+        layout = self._new_folder()
+        _write_layout(layout, image)
+        await self._skopeo("copy", "--dest-tls-verify=false", f"oci:{layout}:{TAG}", self._reference(name, tag))
+
+    async def pull(self, name: str, tag: str) -> None:
+        """Pull an image whole. ``CalledProcessError``: something of it cannot be had."""
+        target = self._new_folder()
+        await self._skopeo("copy", "--src-tls-verify=false", self._reference(name, tag), f"dir:{target}")
+
+    async def push_blob(self, name: str, data: bytes, algorithm: str = "sha256") -> Digest:
+        """Push a blob under its digest of this algorithm, which is returned."""
+        digest = Digest.of(data, algorithm)
+        started = await self._accepted(202, "POST", f"/v2/{name}/blobs/uploads/")
+        upload = urlsplit(started.headers["Location"])
+        await self._accepted(201, "PUT", f"{upload.path}?{upload.query}&digest={digest}", data)
+        return digest
+
+    async def describe(self, name: str, digest: Digest) -> Descriptor | None:
+        """What a HEAD of the blob is answered; ``None``: that it is unknown."""
+        return _described(await self._request("HEAD", f"/v2/{name}/blobs/{digest}"))
+
+    async def describe_manifest(self, name: str, reference: str) -> Descriptor | None:
+        """What a HEAD of the manifest is answered, by its tag or digest; ``None``: that it is unknown."""
+        return _described(await self._request("HEAD", f"/v2/{name}/manifests/{reference}"))
+
+    async def delete(self, name: str, digest: Digest) -> None:
+        """Delete a blob."""
+        await self._accepted(202, "DELETE", f"/v2/{name}/blobs/{digest}")
+
+    async def delete_manifest(self, name: str, digest: Digest) -> None:
+        """Delete a manifest and its tags."""
+        await self._accepted(202, "DELETE", f"/v2/{name}/manifests/{digest}")
+
+    async def collect_garbage(self) -> None:
+        """Remove the data that no manifest refers to: links, and the cache, are left as they are."""
+        await anyio.run_process([self._program, "garbage-collect", str(self._config)])
+
+    def lose_storage(self) -> None:
+        """Remove all that is stored: whatever is answered from now on comes from the cache."""
+        shutil.rmtree(self.root / "docker")
+
+    async def _accepted(self, status: int, method: str, path: str, body: bytes | None = None) -> HTTPResponse:
+        response = await self._request(method, path, body)
+        assert response.status == status, f"{method} {path} was answered {response.status}"
+        return response
+
+    async def _request(self, method: str, path: str, body: bytes | None = None) -> HTTPResponse:
+        return await anyio.to_thread.run_sync(self._blocking_request, method, path, body)
+
+    def _blocking_request(self, method: str, path: str, body: bytes | None) -> HTTPResponse:
+        # An OCI manifest is unknown to who does not say that it accepts one.
+        headers = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            response.read()
+            return response
+
+    async def _skopeo(self, *arguments: str) -> None:
+        # As root skopeo would keep what it learns of blobs in /var/lib, whatever HOME is.
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "_CONTAINERS_ROOTLESS_UID": "65534"}
+        await anyio.run_process([self._skopeo_program, "--insecure-policy", *arguments], env=environment)
+
+    def _reference(self, name: str, tag: str) -> str:
+        return f"docker://127.0.0.1:{self.port}/{name}:{tag}"
+
+    def _new_folder(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self.folder))
+
+
+def _configuration(root: Path, port: int, redis_port: int) -> dict[str, object]:
+    return {
+        "version": 0.1,
+        "log": {"accesslog": {"disabled": True}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(root)},
+            "cache": {"blobdescriptor": "redis"},
+            "delete": {"enabled": True},
+        },
+        "http": {"addr": f"127.0.0.1:{port}"},
+        "redis": {"addr": f"127.0.0.1:{redis_port}"},
+    }
+
+
+def _write_layout(folder: Path, image: Image) -> None:
+    """Write an OCI image layout (OCI Image Specification, image-layout.md)."""
+    blobs = folder / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    for digest, data in image.content.items():
+        (blobs / digest.encoded).write_bytes(data)
+    manifest = {
+        "mediaType": image.manifest.media_type,
+        "digest": image.manifest.digest,
+        "size": image.manifest.size,
+        "annotations": {"org.opencontainers.image.ref.name": TAG},
+    }
+    (folder / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
+
+
+def as_cached(blob: Descriptor) -> Descriptor:
+    """A layer or config as the registry caches it: its media type is for the manifest to tell."""
+    return attrs.evolve(blob, media_type=media_types.OCTET_STREAM)
+
+
+def _described(response: HTTPResponse) -> Descriptor | None:
+    if response.status == 404:
+        return None
+    assert response.status == 200, f"a HEAD was answered {response.status}"
+    headers = response.headers
+    digest = Digest(headers["Docker-Content-Digest"])
+    return Descriptor(digest, int(headers["Content-Length"]), headers["Content-Type"])

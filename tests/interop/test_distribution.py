@@ -1,0 +1,157 @@
+"""One Redis, shared with Debian's docker-registry 2.8.2: each reads what the other has written, and
+notices what the other has cleared."""
+
+from __future__ import annotations
+
+from subprocess import CalledProcessError
+
+import pytest
+
+from aioblobcache import BlobUnknownError, Descriptor, Digest
+from aioblobcache.media_types import OCTET_STREAM
+from aioblobcache.redis import keys
+from tests.interop.registry import BLOB, DATA, GONE, KEPT, NAME, TAG, as_cached
+
+pytestmark = pytest.mark.anyio
+
+# No registry would come to this size or media type by itself.
+WRONG_SIZE = 4_711
+OTHER_TYPE = "application/vnd.example.other"
+
+
+async def test_after_a_push_layers_and_config_are_known_in_the_repository_and_globally(image, cache, repository):
+    pushed = {blob.digest: as_cached(blob) for blob in image.blobs}
+    assert await repository.stat_many(pushed) == pushed
+    assert await cache.stat_many(pushed) == pushed
+
+
+async def test_what_was_pushed_to_one_repository_is_unknown_in_another(image, cache):
+    other = cache.repository_scoped("library/other")
+    assert await other.stat_many(blob.digest for blob in image.blobs) == {}
+
+
+async def test_a_manifest_is_known_globally_once_it_was_read_and_never_in_the_repository(
+    registry, image, cache, repository
+):
+    manifest = image.manifest
+    assert await cache.stat_many([manifest.digest]) == {}
+    assert await registry.describe_manifest(NAME, TAG) == manifest
+    assert await cache.stat(manifest.digest) == as_cached(manifest)
+    assert await repository.stat_many([manifest.digest]) == {}
+
+
+async def test_the_registry_answers_what_was_set_here_though_its_storage_says_otherwise(registry, image, repository):
+    digest = image.config.digest
+    descriptor = Descriptor(digest, WRONG_SIZE, OTHER_TYPE)
+    await repository.set_descriptor(digest, descriptor)
+    assert await registry.describe(NAME, digest) == descriptor
+
+
+async def test_the_registry_answers_for_a_blob_that_was_only_ever_set_here(registry, repository):
+    await repository.set_descriptor(BLOB.digest, BLOB)
+    assert await registry.describe(NAME, BLOB.digest) == BLOB
+
+
+async def test_a_global_descriptor_set_here_makes_no_blob_visible_in_a_repository(registry, image, cache):
+    await cache.set_descriptor(BLOB.digest, BLOB)
+    assert await registry.describe(NAME, BLOB.digest) is None
+
+
+@pytest.mark.parametrize("scope", ["cache", "repository"])
+async def test_after_a_clear_here_the_registry_asks_its_storage_and_caches_the_answer(
+    registry, image, repository, scope, request
+):
+    true = as_cached(image.config)
+    await repository.set_descriptor(true.digest, Descriptor(true.digest, WRONG_SIZE, OCTET_STREAM))
+    assert await registry.describe(NAME, true.digest) != true
+    await request.getfixturevalue(scope).clear(true.digest)
+    assert await repository.stat_many([true.digest]) == {}
+    assert await registry.describe(NAME, true.digest) == true
+    assert await repository.stat(true.digest) == true
+
+
+async def test_a_clear_here_makes_the_registry_forget_a_blob_that_it_does_not_store(registry, repository):
+    await repository.set_descriptor(BLOB.digest, BLOB)
+    await repository.clear(BLOB.digest)
+    assert await registry.describe(NAME, BLOB.digest) is None
+
+
+async def test_a_blob_that_the_registry_deleted_is_unknown(registry, image, cache, repository):
+    layer = image.layers[0]
+    await registry.delete(NAME, layer.digest)
+    for service in (repository, cache):
+        with pytest.raises(BlobUnknownError):
+            await service.stat(layer.digest)
+
+
+async def test_the_registry_leaves_membership_and_media_type_of_a_blob_that_it_deleted(registry, image, client):
+    digest = image.layers[0].digest
+    await registry.delete(NAME, digest)
+    assert await client.sismember(keys.membership_key(NAME), digest)
+    assert await client.hgetall(keys.override_key(NAME, digest)) == {b"mediatype": OCTET_STREAM.encode()}
+    assert not await client.exists(keys.descriptor_key(digest))
+
+
+async def test_a_blob_that_the_registry_deleted_in_one_repository_is_unknown_in_all_until_it_reads_it(registry, cache):
+    await registry.push_blob(GONE, DATA)
+    await registry.push_blob(KEPT, DATA)
+    await registry.delete(GONE, BLOB.digest)
+    kept = cache.repository_scoped(KEPT)
+    assert await kept.stat_many([BLOB.digest]) == {}
+    assert await registry.describe(KEPT, BLOB.digest) == BLOB
+    assert await kept.stat(BLOB.digest) == BLOB
+
+
+async def test_a_blob_that_the_registry_deleted_comes_back_when_another_repository_is_read(registry, cache):
+    """The membership it leaves counts again: a fault of 2.8.2, and a reason to audit."""
+    await registry.push_blob(GONE, DATA)
+    await registry.push_blob(KEPT, DATA)
+    await registry.delete(GONE, BLOB.digest)
+    await registry.describe(KEPT, BLOB.digest)
+    assert await registry.describe(GONE, BLOB.digest) == BLOB
+    assert await cache.repository_scoped(GONE).stat(BLOB.digest) == BLOB
+
+
+async def test_a_manifest_deleted_by_the_registry_stays_known_globally(registry, image, cache):
+    await registry.describe_manifest(NAME, TAG)
+    await registry.delete_manifest(NAME, image.manifest.digest)
+    assert await registry.describe_manifest(NAME, image.manifest.digest) is None
+    assert await cache.stat(image.manifest.digest) == as_cached(image.manifest)
+
+
+async def test_a_push_by_sha512_is_cached_by_its_sha256_digest(registry, cache, repository):
+    alias = await registry.push_blob(NAME, DATA, "sha512")
+    for service in (repository, cache):
+        assert await service.stat_many([alias, BLOB.digest]) == {BLOB.digest: BLOB}
+
+
+async def test_a_push_by_sha512_is_known_by_both_digests_once_it_was_read_by_sha512(registry, cache, repository):
+    alias = await registry.push_blob(NAME, DATA, "sha512")
+    assert await registry.describe(NAME, alias) == BLOB
+    for service in (repository, cache):
+        assert await service.stat_many([alias, BLOB.digest]) == {alias: BLOB, BLOB.digest: BLOB}
+
+
+async def test_the_registry_answers_by_both_digests_of_what_was_set_here_by_sha512(registry, repository):
+    alias = Digest.of(DATA, "sha512")
+    await repository.set_descriptor(alias, BLOB)
+    assert await registry.describe(NAME, alias) == BLOB
+    assert await registry.describe(NAME, BLOB.digest) == BLOB
+
+
+async def test_what_the_registry_lost_to_its_garbage_collection_can_be_pushed_again_after_a_clear(
+    registry, image, cache, repository
+):
+    """Its cache goes on promising what is gone, so that clients do not send it."""
+    await registry.pull(NAME, TAG)
+    await registry.delete_manifest(NAME, image.manifest.digest)
+    await registry.collect_garbage()
+    await registry.push(image, NAME, TAG)
+    with pytest.raises(CalledProcessError):
+        await registry.pull(NAME, TAG)
+
+    for blob in image.blobs:
+        await repository.clear(blob.digest)
+    await cache.clear(image.manifest.digest)
+    await registry.push(image, NAME, TAG)
+    await registry.pull(NAME, TAG)

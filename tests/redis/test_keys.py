@@ -1,0 +1,35 @@
+"""The layout that other registries read and write, letter by letter."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from redis.crc import key_slot
+
+from aioblobcache.redis import keys
+from tests.strategies import digests, names
+
+
+def test_the_keys_are_those_of_distribution():
+    digest = "sha256:" + "0" * 64
+    assert keys.descriptor_key(digest) == b"blobs::" + digest.encode()
+    assert keys.membership_key("library/debian") == b"repository::library/debian::blobs"
+    assert keys.override_key("library/debian", digest) == b"repository::library/debian::blobs::" + digest.encode()
+
+
+@given(names, digests())
+def test_a_guard_lies_in_the_slot_of_the_key_that_it_guards(name, digest):
+    assert key_slot(keys.descriptor_guard_key(digest)) == key_slot(keys.descriptor_key(digest))
+    assert key_slot(keys.membership_guard_key(name, digest)) == key_slot(keys.membership_key(name))
+
+
+@given(names, digests())
+def test_no_two_kinds_of_key_meet(name, digest):
+    made = [
+        keys.descriptor_key(digest),
+        keys.membership_key(name),
+        keys.override_key(name, digest),
+        keys.descriptor_guard_key(digest),
+        keys.membership_guard_key(name, digest),
+    ]
+    assert len(set(made)) == len(made)
+    assert all(key.isascii() and b" " not in key and b"\n" not in key for key in made)

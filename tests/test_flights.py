@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aioblobcache.flights import Flights
+
+pytestmark = pytest.mark.anyio
+
+
+class Call:
+    """A call that counts its beginnings, and ends when told to."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.cancelled = 0
+        self.finish: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self) -> str:
+        self.begun += 1
+        try:
+            return await asyncio.shield(self.finish)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+async def settle():
+    """Let everything that is ready run."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_concurrent_callers_share_one_call():
+    flights, call = Flights(), Call()
+    callers = [asyncio.create_task(flights.join("key", call)) for _ in range(1000)]
+    await settle()
+    call.finish.set_result("answer")
+    assert await asyncio.gather(*callers) == ["answer"] * 1000
+    assert call.begun == 1
+    assert len(flights) == 0
+
+
+async def test_other_keys_have_calls_of_their_own():
+    flights, one, other = Flights(), Call(), Call()
+    callers = [asyncio.create_task(flights.join(key, call)) for key, call in (("one", one), ("other", other))]
+    await settle()
+    one.finish.set_result("one")
+    other.finish.set_result("other")
+    assert await asyncio.gather(*callers) == ["one", "other"]
+
+
+async def test_a_later_caller_begins_a_new_call():
+    flights = Flights()
+    for _ in range(2):
+        call = Call()
+        call.finish.set_result("answer")
+        assert await flights.join("key", call) == "answer"
+        assert call.begun == 1
+
+
+async def test_the_first_callers_cancellation_does_not_touch_the_others():
+    flights, call = Flights(), Call()
+    first, second = (asyncio.create_task(flights.join("key", call)) for _ in range(2))
+    await settle()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    call.finish.set_result("answer")
+    assert await second == "answer"
+    assert (call.begun, call.cancelled) == (1, 0)
+
+
+async def test_the_last_callers_cancellation_cancels_the_call():
+    flights, call = Flights(), Call()
+    callers = [asyncio.create_task(flights.join("key", call)) for _ in range(3)]
+    await settle()
+    for caller in callers:
+        caller.cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
+    await settle()
+    assert call.cancelled == 1
+    assert len(flights) == 0
+
+
+async def test_nobody_joins_a_call_that_is_being_cancelled():
+    flights, released = Flights(), asyncio.Event()
+
+    async def slow_to_end() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await released.wait()
+        return "never"
+
+    first = asyncio.create_task(flights.join("key", slow_to_end))
+    await settle()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    call = Call()
+    call.finish.set_result("answer")
+    assert await flights.join("key", call) == "answer"
+    assert len(flights) == 1, "the one that is ending is still owned"
+    released.set()
+    await settle()
+    assert len(flights) == 0
+
+
+async def test_every_caller_gets_the_failure():
+    flights, call = Flights(), Call()
+    callers = [asyncio.create_task(flights.join("key", call)) for _ in range(3)]
+    await settle()
+    call.finish.set_exception(OSError("broken"))
+    for outcome in await asyncio.gather(*callers, return_exceptions=True):
+        assert isinstance(outcome, OSError)
+    assert len(flights) == 0
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_not_reported_as_lost(caplog):
+    flights = Flights()
+
+    async def fails_when_cancelled() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise OSError("broken") from None
+        return "never"
+
+    caller = asyncio.create_task(flights.join("key", fails_when_cancelled))
+    await settle()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    await settle()
+    assert len(flights) == 0
+    assert caplog.records == []

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from aioblobcache.descriptor import is_media_type
+from aioblobcache.media_types import (
+    DOCKER_SCHEMA1,
+    DOCKER_SCHEMA1_SIGNED,
+    MANIFESTS,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    OCTET_STREAM,
+    of_manifest,
+)
+
+# What a manifest may be made of, and what may stand where something else belongs.
+scraps = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-1, 2)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(sorted(MANIFESTS)),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=5,
+)
+fields = ["mediaType", "schemaVersion", "manifests", "config", "layers", "signatures"]
+near_manifests = st.dictionaries(st.sampled_from(fields), scraps)
+
+
+def media_type(**manifest):
+    return of_manifest(json.dumps(manifest).encode())
+
+
+@pytest.mark.parametrize("stated", sorted(MANIFESTS))
+def test_a_manifest_is_of_the_media_type_that_it_states(stated):
+    assert media_type(mediaType=stated) == stated
+
+
+def test_a_stated_media_type_outweighs_the_shape():
+    assert media_type(mediaType="application/vnd.example+json", schemaVersion=1, manifests=[]) == (
+        "application/vnd.example+json"
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ({"schemaVersion": 2, "manifests": []}, OCI_INDEX),
+        ({"schemaVersion": 2, "config": {}, "layers": []}, OCI_MANIFEST),
+        ({"schemaVersion": 1, "fsLayers": []}, DOCKER_SCHEMA1),
+        ({"schemaVersion": 1, "fsLayers": [], "signatures": []}, DOCKER_SCHEMA1_SIGNED),
+    ],
+)
+def test_without_a_stated_media_type_the_shape_tells(shape, expected):
+    assert media_type(**shape) == expected
+
+
+@pytest.mark.parametrize(
+    "stated",
+    ["", "a\r\nSet-Cookie: b", "a\n", "a\x00", "a\x7f", "é", "\ud800", "a" * 1_025, None, 5, ["a"], {"a": "b"}],
+)
+def test_what_cannot_be_a_media_type_is_as_if_not_stated(stated):
+    assert media_type(mediaType=stated) == OCTET_STREAM
+    assert media_type(mediaType=stated, manifests=[]) == OCI_INDEX
+    assert media_type(mediaType=stated, config={}, layers=[]) == OCI_MANIFEST
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"schemaVersion": 2},
+        {"schemaVersion": "1"},
+        {"manifests": {}},
+        {"manifests": None},
+        {"config": {}},
+        {"layers": []},
+        {"config": [], "layers": []},
+        {"config": {}, "layers": {}},
+    ],
+)
+def test_half_a_shape_is_none(shape):
+    assert media_type(**shape) == OCTET_STREAM
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00",
+        b"{",
+        b"\x1f\x8b\x08garbage",
+        b"\xff\xfe\xfd",
+        b"null",
+        b"5",
+        b'"application/json"',
+        b'["mediaType", "a"]',
+        b'{"mediaType": "a"} trailing',
+        b'{"mediaType": "a\nb"}',
+    ],
+)
+def test_what_is_not_a_json_object_is_a_stream_of_octets(data):
+    assert of_manifest(data) == OCTET_STREAM
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * 4_000_000,
+        b'{"a":' * 800_000,
+        b'{"mediaType": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"schemaVersion": ' + b"9" * 4_000_000 + b"}",
+    ],
+    ids=["arrays", "objects", "closed", "number"],
+)
+def test_what_is_made_to_exhaust_the_parser_is_a_stream_of_octets(data):
+    assert of_manifest(data) == OCTET_STREAM
+
+
+@given(st.binary() | near_manifests.map(json.dumps).map(str.encode))
+@example(b'{"mediaType": "\\ud800"}')
+@example(b'{"schemaVersion": NaN, "mediaType": Infinity}')
+def test_any_bytes_have_a_valid_media_type(data):
+    found = of_manifest(data)
+    assert found
+    assert is_media_type(found)

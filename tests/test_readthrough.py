@@ -1,0 +1,589 @@
+"""Read-through on the memory provider and on real servers: the same tests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import anyio
+import pytest
+
+from aioblobcache import (
+    BlobUnknownError,
+    CachedBlobStatter,
+    CachedRegistry,
+    CacheUnavailableError,
+    ConfigurationError,
+    Descriptor,
+    InvalidDescriptorError,
+    InvalidDigestError,
+    MemoryBlobDescriptorCache,
+    Observer,
+    RedisBlobDescriptorCache,
+    RepositoryNameError,
+    UnsupportedError,
+)
+from aioblobcache.conformance import JSON, OCTETS, descriptor_of, digest_of
+from aioblobcache.media_types import OCI_MANIFEST
+from tests.backends import Backend, Storage
+from tests.servers import free_port
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+DESCRIPTOR = descriptor_of("x")
+DIGEST = DESCRIPTOR.digest
+
+
+class Listener(Observer):
+    """Writes down what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def cache_hit(self, digest):
+        self.heard.append("hit")
+
+    def cache_miss(self, digest):
+        self.heard.append("miss")
+
+    def cache_unavailable(self, digest, error):
+        self.heard.append("unavailable")
+
+    def fill_refused(self, digest):
+        self.heard.append("refused")
+
+
+@pytest.fixture(params=["memory", "valkey_server", "redis_server"])
+async def provider(request):
+    if request.param == "memory":
+        async with MemoryBlobDescriptorCache() as provider:
+            yield provider
+        return
+    url = request.getfixturevalue(request.param).url
+    async with RedisBlobDescriptorCache.from_url(url, timeout=30.0) as provider:
+        await provider._owned_client.flushall()
+        yield provider
+
+
+@pytest.fixture
+def cache(provider):
+    return provider.repository_scoped("foo/bar")
+
+
+@pytest.fixture
+def listener():
+    return Listener()
+
+
+@pytest.fixture
+async def dead_cache():
+    """A cache whose Redis is not there."""
+    async with RedisBlobDescriptorCache.from_url(f"redis://127.0.0.1:{free_port()}") as provider:
+        yield provider.repository_scoped("foo/bar")
+
+
+async def cancel(task):
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+# --- stat ----------------------------------------------------------------------------------------
+
+
+async def test_a_miss_asks_the_backend_and_fills_the_cache(cache, listener):
+    backend = Backend(DESCRIPTOR)
+    statter = CachedBlobStatter(cache, backend, observer=listener)
+    assert await statter.stat(DIGEST) == DESCRIPTOR
+    assert await statter.stat(str(DIGEST)) == DESCRIPTOR
+    assert backend.stats == 1
+    assert listener.heard == ["miss", "hit"]
+    assert await cache.stat(DIGEST) == DESCRIPTOR
+
+
+async def test_what_the_backend_does_not_know_is_unknown_and_not_kept(cache):
+    backend = Backend()
+    statter = CachedBlobStatter(cache, backend)
+    for _ in range(2):
+        with pytest.raises(BlobUnknownError) as caught:
+            await statter.stat(DIGEST)
+        assert (caught.value.digest, caught.value.repository) == (DIGEST, "foo/bar")
+    assert backend.stats == 2
+    backend.held[DIGEST] = DESCRIPTOR
+    assert await statter.stat(DIGEST) == DESCRIPTOR
+
+
+async def test_a_thousand_concurrent_stats_of_a_cold_digest_ask_the_backend_once(provider):
+    backend, callers = Backend(DESCRIPTOR), 1000
+    backend.gate = asyncio.Event()
+    cache = CountTokens(provider.repository_scoped("foo/bar"), callers, backend.gate)
+    statter = CachedBlobStatter(cache, backend)
+    assert await asyncio.gather(*(statter.stat(DIGEST) for _ in range(callers))) == [DESCRIPTOR] * callers
+    assert backend.stats == 1
+
+
+class CountTokens:
+    """A cache that opens a gate when all callers have missed."""
+
+    def __init__(self, cache, callers, gate):
+        self._cache, self._left, self._gate = cache, callers, gate
+
+    async def take_token(self, digest):
+        token = await self._cache.take_token(digest)
+        self._left -= 1
+        if not self._left:
+            self._gate.set()
+        return token
+
+    def __getattr__(self, name):
+        return getattr(self._cache, name)
+
+
+async def test_the_first_caller_cancelled_leaves_the_others_their_answer(cache):
+    backend = Backend(DESCRIPTOR)
+    backend.gate = asyncio.Event()
+    statter = CachedBlobStatter(cache, backend)
+    first = asyncio.create_task(statter.stat(DIGEST))
+    await backend.entered.wait()
+    others = [asyncio.create_task(statter.stat(DIGEST)) for _ in range(5)]
+    [flight] = statter._shared.flights._flying.values()
+    await until(lambda: flight.passengers == 6)
+    await cancel(first)
+    backend.gate.set()
+    assert await asyncio.gather(*others) == [DESCRIPTOR] * 5
+    assert backend.stats == 1
+
+
+async def test_all_callers_cancelled_leave_nothing_behind(cache):
+    backend = Backend(DESCRIPTOR)
+    backend.gate = asyncio.Event()
+    statter = CachedBlobStatter(cache, backend)
+    caller = asyncio.create_task(statter.stat(DIGEST))
+    await backend.entered.wait()
+    await cancel(caller)
+    await until(lambda: len(statter._shared.flights) == 0)
+    with pytest.raises(BlobUnknownError):
+        await cache.stat(DIGEST)
+
+
+async def test_a_backends_own_exception_is_passed_on_and_nothing_is_kept(cache):
+    backend = Backend(DESCRIPTOR)
+    backend.failure = OSError("the store is on fire")
+    statter = CachedBlobStatter(cache, backend)
+    with pytest.raises(OSError, match="on fire"):
+        await statter.stat(DIGEST)
+    with pytest.raises(BlobUnknownError):
+        await cache.stat(DIGEST)
+    backend.failure = None
+    assert await statter.stat(DIGEST) == DESCRIPTOR
+
+
+async def test_an_answer_without_media_type_is_given_but_not_kept(cache):
+    bare = Descriptor(DIGEST, 1, "")
+    statter = CachedBlobStatter(cache, Backend(bare))
+    assert await statter.stat(DIGEST) == bare
+    with pytest.raises(BlobUnknownError):
+        await cache.stat(DIGEST)
+
+
+async def test_a_backend_that_answers_with_another_blob_is_an_error(cache):
+    backend = Backend()
+    backend.held[DIGEST] = descriptor_of("another")
+    with pytest.raises(InvalidDescriptorError, match="another blob"):
+        await CachedBlobStatter(cache, backend).stat(DIGEST)
+
+
+async def test_an_alias_is_filled_under_the_digest_that_was_asked_for(cache):
+    alias, backend = digest_of("x", "sha512"), Backend()
+    backend.held[alias] = DESCRIPTOR
+    statter = CachedBlobStatter(cache, backend)
+    assert await statter.stat(alias) == DESCRIPTOR
+    assert await cache.stat(alias) == DESCRIPTOR
+
+
+async def test_bad_input_reaches_neither_cache_nor_backend(cache, listener):
+    backend = Backend(DESCRIPTOR)
+    statter = CachedBlobStatter(cache, backend, observer=listener)
+    for call in (statter.stat, statter.clear):
+        with pytest.raises(InvalidDigestError):
+            await call("garbage")
+    with pytest.raises(InvalidDigestError):
+        await statter.set_descriptor("garbage", DESCRIPTOR)
+    with pytest.raises(InvalidDescriptorError):
+        await statter.set_descriptor(DIGEST, Descriptor(DIGEST, 1, ""))
+    assert (backend.stats, backend.clears, listener.heard) == (0, 0, [])
+
+
+# --- the refill race -----------------------------------------------------------------------------
+
+
+async def test_a_fill_never_brings_back_what_was_deleted_meanwhile(provider, cache, listener):
+    """The classic hole: read the backend, lose the blob and the cache entry, then fill."""
+    backend = Backend(DESCRIPTOR)
+    backend.gate = asyncio.Event()
+    reader = CachedBlobStatter(cache, backend, observer=listener)
+    reading = asyncio.create_task(reader.stat(DIGEST))
+    await backend.entered.wait()
+
+    deleted = Backend(DESCRIPTOR)
+    await CachedBlobStatter(provider.repository_scoped("foo/bar"), deleted).clear(DIGEST)
+    backend.gate.set()
+    assert await reading == DESCRIPTOR  # it was there when it was asked
+    assert listener.heard == ["miss", "refused"]
+    with pytest.raises(BlobUnknownError):
+        await cache.stat(DIGEST)
+
+
+async def test_who_asks_after_a_clear_does_not_join_a_look_from_before_it(cache):
+    backend = Backend(DESCRIPTOR)
+    statter = CachedBlobStatter(cache, backend)
+    backend.gate = asyncio.Event()
+    before = asyncio.create_task(statter.stat(DIGEST))
+    await backend.entered.wait()
+    held_up, backend.gate = backend.gate, None
+    await statter.clear(DIGEST)
+    with pytest.raises(BlobUnknownError):
+        await statter.stat(DIGEST)
+    held_up.set()
+    assert await before == DESCRIPTOR
+    with pytest.raises(BlobUnknownError):
+        await statter.stat(DIGEST)
+
+
+async def test_under_a_tombstone_the_backend_answers_and_nothing_is_kept(cache, listener):
+    backend = Backend(DESCRIPTOR)
+    statter = CachedBlobStatter(cache, backend, observer=listener)
+    await statter.clear(DIGEST)
+    backend.held[DIGEST] = DESCRIPTOR
+    for _ in range(2):
+        assert await statter.stat(DIGEST) == DESCRIPTOR
+    assert listener.heard == ["miss", "refused"] * 2
+
+
+# --- set_descriptor ------------------------------------------------------------------------------
+
+
+async def test_a_push_keeps_what_the_backend_says_with_the_callers_media_type(cache):
+    backend = Backend(DESCRIPTOR)
+    statter = CachedBlobStatter(cache, backend)
+    await statter.set_descriptor(DIGEST, Descriptor(DIGEST, 999, JSON))
+    assert await cache.stat(DIGEST) == Descriptor(DIGEST, DESCRIPTOR.size, JSON)
+
+
+async def test_a_push_of_what_the_backend_does_not_have_is_unknown_and_not_kept(cache):
+    with pytest.raises(BlobUnknownError):
+        await CachedBlobStatter(cache, Backend()).set_descriptor(DIGEST, DESCRIPTOR)
+    with pytest.raises(BlobUnknownError):
+        await cache.stat(DIGEST)
+
+
+async def test_a_push_never_removes_a_tombstone(cache, listener):
+    backend = Backend(DESCRIPTOR)
+    statter = CachedBlobStatter(cache, backend, observer=listener)
+    await statter.clear(DIGEST)
+    backend.held[DIGEST] = DESCRIPTOR
+    await statter.set_descriptor(DIGEST, DESCRIPTOR)
+    with pytest.raises(BlobUnknownError):
+        await cache.stat(DIGEST)
+    assert listener.heard == ["refused"]
+    assert not (await cache.take_token(DIGEST)).permits_fill
+
+
+# --- clear ---------------------------------------------------------------------------------------
+
+
+async def test_a_clear_removes_the_blob_from_cache_and_backend(cache):
+    backend = Backend(DESCRIPTOR)
+    statter = CachedBlobStatter(cache, backend)
+    await statter.stat(DIGEST)
+    await statter.clear(DIGEST)
+    assert backend.held == {}
+    with pytest.raises(BlobUnknownError):
+        await statter.stat(DIGEST)
+
+
+async def test_a_blob_that_the_cache_does_not_know_is_cleared_in_the_backend(cache):
+    backend = Backend(DESCRIPTOR)
+    await CachedBlobStatter(cache, backend).clear(DIGEST)
+    assert backend.held == {}
+    assert not (await cache.take_token(DIGEST)).permits_fill
+
+
+async def test_a_blob_that_the_backend_does_not_know_is_unknown_and_its_entry_goes(cache):
+    await cache.set_descriptor(DIGEST, DESCRIPTOR)
+    with pytest.raises(BlobUnknownError):
+        await CachedBlobStatter(cache, Backend()).clear(DIGEST)
+    with pytest.raises(BlobUnknownError):
+        await cache.stat(DIGEST)
+
+
+async def test_what_is_set_while_the_backend_deletes_is_gone_when_the_clear_returns(cache):
+    backend = Backend(DESCRIPTOR)
+    backend.gate = asyncio.Event()
+    clearing = asyncio.create_task(CachedBlobStatter(cache, backend).clear(DIGEST))
+    await backend.entered.wait()
+    await cache.set_descriptor(DIGEST, DESCRIPTOR)
+    backend.gate.set()
+    await clearing
+    with pytest.raises(BlobUnknownError):
+        await cache.stat(DIGEST)
+
+
+async def test_a_backend_that_fails_to_delete_is_reported_and_the_cache_is_cleared_all_the_same(cache):
+    backend = Backend(DESCRIPTOR)
+    backend.failure = OSError("the store is on fire")
+    await cache.set_descriptor(DIGEST, DESCRIPTOR)
+    with pytest.raises(OSError, match="on fire"):
+        await CachedBlobStatter(cache, backend).clear(DIGEST)
+    with pytest.raises(BlobUnknownError):
+        await cache.stat(DIGEST)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_cancelled_clear_runs_to_its_end_before_the_cancellation_is_passed_on(cache, times):
+    backend = Backend(DESCRIPTOR)
+    backend.gate = asyncio.Event()
+    clearing = asyncio.create_task(CachedBlobStatter(cache, backend).clear(DIGEST))
+    await backend.entered.wait()
+    await cache.set_descriptor(DIGEST, DESCRIPTOR)
+    for _ in range(times):
+        clearing.cancel()
+        await asyncio.sleep(0)
+    assert not clearing.done()
+    backend.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await clearing
+    assert backend.held == {}
+    with pytest.raises(BlobUnknownError):
+        await cache.stat(DIGEST)
+
+
+async def test_a_clear_in_a_cancelled_scope_runs_to_its_end(cache):
+    backend = Backend(DESCRIPTOR)
+    backend.gate = asyncio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(CachedBlobStatter(cache, backend).clear, DIGEST)
+        await backend.entered.wait()
+        group.cancel_scope.cancel()
+        backend.gate.set()
+    assert backend.held == {}
+
+
+async def test_a_cancelled_clear_that_fails_says_so_in_the_log(cache, caplog):
+    backend = Backend(DESCRIPTOR)
+    backend.gate = asyncio.Event()
+    backend.failure = OSError("the store is on fire")
+    clearing = asyncio.create_task(CachedBlobStatter(cache, backend).clear(DIGEST))
+    await backend.entered.wait()
+    clearing.cancel()
+    await asyncio.sleep(0)
+    backend.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await clearing
+    assert "a clear whose caller was cancelled failed: the store is on fire" in caplog.text
+
+
+async def test_the_tombstone_is_renewed_while_a_slow_backend_works():
+    class CountClears:
+        name, guard_ttl, count = "foo", 0.03, 0
+
+        async def take_token(self, digest): ...
+        async def fill(self, digest, descriptor, token): ...
+
+        async def clear(self, digest):
+            self.count += 1
+            if self.count == 3:
+                raise CacheUnavailableError("127.0.0.1:1", "gone for a moment")
+            raise BlobUnknownError(digest)
+
+    cache, backend = CountClears(), Backend(DESCRIPTOR)
+    backend.gate = asyncio.Event()
+    clearing = asyncio.create_task(CachedBlobStatter(cache, backend).clear(DIGEST))
+    await until(lambda: cache.count == 6)
+    backend.gate.set()
+    await clearing
+    ended_with = cache.count
+    await asyncio.sleep(2 * cache.guard_ttl)
+    assert cache.count == ended_with, "nothing renews it any more"
+
+
+async def test_a_backend_that_cannot_delete_is_said_so_before_anything_is_cleared(cache):
+    class ReadOnly:
+        async def stat(self, digest):
+            return DESCRIPTOR
+
+    await cache.set_descriptor(DIGEST, DESCRIPTOR)
+    with pytest.raises(UnsupportedError, match="ReadOnly cannot delete"):
+        await CachedBlobStatter(cache, ReadOnly()).clear(DIGEST)
+    assert await cache.stat(DIGEST) == DESCRIPTOR
+
+
+# --- a cache that is down ------------------------------------------------------------------------
+
+
+async def test_without_redis_the_backend_answers(dead_cache, listener):
+    backend = Backend(DESCRIPTOR)
+    statter = CachedBlobStatter(dead_cache, backend, observer=listener)
+    assert await statter.stat(DIGEST) == DESCRIPTOR
+    with pytest.raises(BlobUnknownError):
+        await statter.stat(digest_of("unknown"))
+    assert listener.heard == ["unavailable"] * 2
+
+
+async def test_without_redis_a_push_succeeds(dead_cache):
+    await CachedBlobStatter(dead_cache, Backend(DESCRIPTOR)).set_descriptor(DIGEST, DESCRIPTOR)
+
+
+async def test_without_redis_a_clear_fails_before_the_backend_is_touched(dead_cache):
+    backend = Backend(DESCRIPTOR)
+    with pytest.raises(CacheUnavailableError):
+        await CachedBlobStatter(dead_cache, backend).clear(DIGEST)
+    assert backend.clears == 0
+    assert backend.held == {DIGEST: DESCRIPTOR}
+
+
+async def test_a_cache_that_fails_between_miss_and_fill_does_not_fail_the_request(cache, listener):
+    class FailsLater:
+        def __init__(self, *failing):
+            self._failing = failing
+
+        def __getattr__(self, name):
+            if name in self._failing:
+                return self._fail
+            return getattr(cache, name)
+
+        async def _fail(self, *_):
+            raise CacheUnavailableError("127.0.0.1:1", "gone")
+
+    for failing in (["take_token"], ["fill"]):
+        statter = CachedBlobStatter(FailsLater(*failing, "fill"), Backend(DESCRIPTOR), observer=listener)
+        assert await statter.stat(DIGEST) == DESCRIPTOR
+    assert listener.heard == ["miss", "unavailable"] * 2
+
+
+async def test_losing_and_regaining_the_cache_is_one_line_in_the_log_each(cache, dead_cache, caplog):
+    caplog.set_level(logging.INFO, "aioblobcache")
+
+    class Switch:
+        target = dead_cache
+
+        def __getattr__(self, name):
+            if name in ("take_token", "fill", "name"):
+                return getattr(self.target, name)
+            return None
+
+        async def stat(self, digest):
+            return await self.target.stat(digest)
+
+    switch = Switch()
+    statter = CachedBlobStatter(switch, Backend(DESCRIPTOR))
+    for _ in range(3):
+        await statter.stat(DIGEST)
+    switch.target = cache
+    for _ in range(3):
+        await statter.stat(DIGEST)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert lines[0].startswith("answering from the backend alone: cache at 127.0.0.1:")
+    assert lines[1] == "the cache answers again"
+
+
+async def test_a_corrupt_entry_is_logged_and_refilled(valkey_server, caplog):
+    async with RedisBlobDescriptorCache.from_url(valkey_server.url, timeout=30.0) as provider:
+        await provider._owned_client.flushall()
+        await provider._owned_client.set(f"blobs::{DIGEST}", "planted")
+        statter = CachedBlobStatter(provider, Backend(DESCRIPTOR))
+        assert await statter.stat(DIGEST) == DESCRIPTOR
+        assert "its cache entry is malformed" in caplog.text
+        assert await provider.stat(DIGEST) == DESCRIPTOR
+
+
+# --- CachedRegistry ------------------------------------------------------------------------------
+
+
+async def test_services_made_for_each_request_share_their_calls(provider):
+    storage = Storage()
+    backend = storage.blobs("foo/bar")
+    backend.held[DIGEST] = DESCRIPTOR
+    backend.gate = asyncio.Event()
+    registry = CachedRegistry(CountScopedTokens(provider, 100, backend.gate), storage)
+    answers = await asyncio.gather(*(registry.blobs("foo/bar").stat(DIGEST) for _ in range(100)))
+    assert answers == [DESCRIPTOR] * 100
+    assert backend.stats == 1
+
+
+class CountScopedTokens(CountTokens):
+    def repository_scoped(self, name):
+        outer = self
+
+        class Scoped(CountTokens):
+            async def take_token(self, digest):
+                token = await self._cache.take_token(digest)
+                outer._left -= 1
+                if not outer._left:
+                    outer._gate.set()
+                return token
+
+        return Scoped(self._cache.repository_scoped(name), 0, None)
+
+
+async def test_the_two_kinds_and_other_names_do_not_share_theirs(provider):
+    storage = Storage()
+    manifest = Descriptor(DIGEST, 1, OCI_MANIFEST)
+    storage.blobs("foo").held[DIGEST] = DESCRIPTOR
+    storage.manifests("bar").held[DIGEST] = manifest
+    registry = CachedRegistry(provider, storage)
+    assert await registry.blobs("foo").stat(DIGEST) == DESCRIPTOR
+    assert await registry.manifests("bar").stat(DIGEST) == manifest
+    for service in (registry.manifests("foo"), registry.blobs("other")):
+        with pytest.raises(BlobUnknownError):
+            await service.stat(DIGEST)
+
+
+async def test_membership_alone_does_not_make_a_manifest(provider):
+    """A layer that is cached in the repository is no manifest of it, whatever the cache says."""
+    storage = Storage()
+    registry = CachedRegistry(provider, storage)
+    await provider.repository_scoped("foo").set_descriptor(DIGEST, DESCRIPTOR)
+    with pytest.raises(BlobUnknownError) as caught:
+        await registry.manifests("foo").stat(DIGEST)
+    assert caught.value.repository == "foo"
+    assert storage.manifests("foo").stats == 1
+
+
+async def test_a_manifest_that_was_cached_as_octets_is_filled_with_its_type(provider):
+    storage = Storage()
+    manifest = Descriptor(DIGEST, 1, OCI_MANIFEST)
+    storage.manifests("foo").held[DIGEST] = manifest
+    await provider.repository_scoped("foo").set_descriptor(DIGEST, Descriptor(DIGEST, 1, OCTETS))
+    registry = CachedRegistry(provider, storage)
+    for _ in range(2):
+        assert await registry.manifests("foo").stat(DIGEST) == manifest
+    assert storage.manifests("foo").stats == 1
+
+
+async def test_a_manifest_is_pushed_and_cleared_through_the_registry(provider):
+    storage = Storage()
+    manifest = Descriptor(DIGEST, 1, OCI_MANIFEST)
+    manifests = CachedRegistry(provider, storage).manifests("foo")
+    storage.manifests("foo").held[DIGEST] = manifest
+    await manifests.set_descriptor(DIGEST, manifest)
+    assert await manifests.stat(DIGEST) == manifest
+    assert storage.manifests("foo").stats == 1
+    await manifests.clear(DIGEST)
+    assert storage.manifests("foo").held == {}
+    with pytest.raises(BlobUnknownError):
+        await manifests.stat(DIGEST)
+
+
+@pytest.mark.parametrize("kind", ["blobs", "manifests"])
+async def test_an_invalid_name_is_refused_at_once(provider, kind):
+    with pytest.raises(RepositoryNameError):
+        getattr(CachedRegistry(provider, Storage()), kind)("../etc")
+
+
+@pytest.mark.parametrize("make", [CachedBlobStatter, CachedRegistry])
+def test_a_cache_that_cannot_be_filled_under_guard_is_refused(make):
+    with pytest.raises(ConfigurationError, match="dict has no take_token"):
+        make({}, Backend)

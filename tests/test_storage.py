@@ -1,0 +1,832 @@
+"""What is asked of a storage tree, answered alike by a local folder and by an S3 service."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
+
+from aioblobcache import (
+    BlobUnknownError,
+    ConfigurationError,
+    Descriptor,
+    Digest,
+    InvalidDigestError,
+    RepositoryNameError,
+    StorageError,
+)
+from aioblobcache.cli.sample import build_image, link_blob, store_image
+from aioblobcache.media_types import OCI_INDEX, OCI_MANIFEST, OCTET_STREAM
+from aioblobcache.storage import LinkedBlobs, LinkedManifests, RegistryStorage, StorageLayout
+from tests.servers import free_port
+from tests.stores import KEY_ID, SECRET, S3Server, paths, put, s3_options
+from tests.strategies import digests, names
+
+pytestmark = pytest.mark.anyio
+
+NAME = "library/demo"
+OTHER = "library/other"
+
+IMAGE = build_image([{"etc/motd": "hello\n"}, {"etc/issue": "a demonstration\n"}])
+LAYER = IMAGE.layers[0].digest
+MANIFEST = IMAGE.manifest.digest
+
+LARGEST_MANIFEST = 4 * 1024 * 1024
+
+# What one request to S3 lists at most.
+PAGE = 1_000
+
+
+@attrs.frozen
+class Kind:
+    """Layers or manifests: who answers for them in a repository, and where their links are."""
+
+    of: Callable[[RegistryStorage, str], LinkedBlobs | LinkedManifests]
+    folder: Callable[[StorageLayout, str], str]
+
+    def link(self, storage: RegistryStorage, digest: Digest, name: str = NAME) -> str:
+        return storage.layout.link(self.folder(storage.layout, name), digest)
+
+
+LAYERS = Kind(RegistryStorage.blobs, StorageLayout.layer_links)
+MANIFESTS = Kind(RegistryStorage.manifests, StorageLayout.revision_links)
+
+
+@pytest.fixture(params=[LAYERS, MANIFESTS], ids=["layers", "manifests"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server) -> S3Server:
+    s3_server.reset()
+    return s3_server
+
+
+@pytest.fixture
+def bucket(s3: S3Server) -> str:
+    return s3.make_bucket()
+
+
+@pytest.fixture
+def s3_storage(s3: S3Server, bucket: str) -> RegistryStorage:
+    return RegistryStorage(s3.open(bucket))
+
+
+@pytest.fixture
+def local_storage(tmp_path: Path) -> RegistryStorage:
+    return RegistryStorage(LocalStore(tmp_path))
+
+
+@pytest.fixture(params=["local", "s3"])
+def storage(request: pytest.FixtureRequest) -> RegistryStorage:
+    """A local folder and a bucket in turn, both empty."""
+    return request.getfixturevalue(f"{request.param}_storage")
+
+
+@pytest.fixture
+def store(storage: RegistryStorage) -> ObjectStore:
+    return storage.store
+
+
+@pytest.fixture
+async def registry(storage: RegistryStorage) -> RegistryStorage:
+    """Storage to which the image was pushed."""
+    await store_image(storage, NAME, "latest", IMAGE)
+    return storage
+
+
+async def put_data(storage: RegistryStorage, data: bytes) -> Digest:
+    digest = Digest.of(data)
+    await put(storage.store, storage.layout.data(digest), content=data)
+    return digest
+
+
+async def put_link(storage: RegistryStorage, kind: Kind, digest: Digest, content: bytes | None = None) -> None:
+    await put(storage.store, kind.link(storage, digest), content=digest.encode() if content is None else content)
+
+
+async def put_manifest(storage: RegistryStorage, manifest: bytes) -> Digest:
+    digest = await put_data(storage, manifest)
+    await put_link(storage, MANIFESTS, digest)
+    return digest
+
+
+async def everything(iterator: AsyncIterator[str]) -> list[str]:
+    return [item async for item in iterator]
+
+
+# What is known, and what is said of it
+
+
+async def test_a_layer_is_described_by_its_link_and_the_size_of_its_data(registry):
+    for blob in IMAGE.blobs:
+        expected = Descriptor(blob.digest, blob.size, OCTET_STREAM)
+        assert await registry.blobs(NAME).stat(blob.digest) == expected
+
+
+async def test_a_manifest_is_described_with_the_media_type_it_states(registry):
+    assert await registry.manifests(NAME).stat(MANIFEST) == IMAGE.manifest
+
+
+async def test_a_global_stat_needs_the_data_alone(storage):
+    digest = await put_data(storage, b"data")
+    assert await storage.stat(digest) == Descriptor(digest, 4, OCTET_STREAM)
+
+
+async def test_empty_data_is_known(storage, kind):
+    digest = await put_data(storage, b"")
+    await put_link(storage, kind, digest)
+    assert await kind.of(storage, NAME).stat(digest) == Descriptor(digest, 0, OCTET_STREAM)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "media_type"),
+    [
+        (b'{"mediaType": "application/vnd.example+json"}', "application/vnd.example+json"),
+        (b'{"schemaVersion": 2, "manifests": []}', OCI_INDEX),
+        (b'{"mediaType": "a\\r\\nb", "config": {}, "layers": []}', OCI_MANIFEST),
+        (b"\xff\xfegarbage", OCTET_STREAM),
+        (b"[" * LARGEST_MANIFEST, OCTET_STREAM),
+    ],
+    ids=["stated", "deduced", "header injection", "garbage", "deep"],
+)
+async def test_a_manifest_is_known_whatever_it_contains(storage, manifest, media_type):
+    digest = await put_manifest(storage, manifest)
+    assert await storage.manifests(NAME).stat(digest) == Descriptor(digest, len(manifest), media_type)
+
+
+@pytest.mark.parametrize(("beyond", "media_type"), [(0, OCI_INDEX), (1, OCTET_STREAM)])
+async def test_the_media_type_is_read_up_to_the_largest_manifest_that_registries_accept(storage, beyond, media_type):
+    manifest = json.dumps({"mediaType": OCI_INDEX}).encode().ljust(LARGEST_MANIFEST + beyond)
+    digest = await put_manifest(storage, manifest)
+    assert await storage.manifests(NAME).stat(digest) == Descriptor(digest, len(manifest), media_type)
+
+
+async def test_a_plain_str_will_do_for_a_digest(registry):
+    assert (await registry.stat(str(LAYER))).digest == LAYER
+    assert (await registry.blobs(NAME).stat(str(LAYER))).digest == LAYER
+
+
+async def test_the_data_of_a_layer_is_never_downloaded(s3, s3_storage):
+    await store_image(s3_storage, NAME, "latest", IMAGE)
+    s3.reset()
+    await s3_storage.blobs(NAME).stat(LAYER)
+    await s3_storage.stat(LAYER)
+    asked = [(request.method, request.path.rpartition("/")[2]) for request in s3.requests]
+    assert asked == [("GET", "link"), ("HEAD", "data"), ("HEAD", "data")]
+
+
+# What is unknown
+
+
+async def test_an_unknown_blob_is_named_with_its_repository(storage, kind):
+    with pytest.raises(BlobUnknownError) as caught:
+        await kind.of(storage, NAME).stat(LAYER)
+    assert (caught.value.digest, caught.value.repository) == (LAYER, NAME)
+
+
+async def test_a_blob_that_is_unknown_globally_is_named_without_one(storage):
+    with pytest.raises(BlobUnknownError) as caught:
+        await storage.stat(LAYER)
+    assert (caught.value.digest, caught.value.repository) == (LAYER, None)
+
+
+async def test_layers_and_manifests_are_kept_apart(registry):
+    with pytest.raises(BlobUnknownError):
+        await registry.manifests(NAME).stat(LAYER)
+    with pytest.raises(BlobUnknownError):
+        await registry.blobs(NAME).stat(MANIFEST)
+
+
+async def test_what_is_linked_in_another_repository_is_unknown(registry):
+    with pytest.raises(BlobUnknownError):
+        await registry.blobs(OTHER).stat(LAYER)
+    with pytest.raises(BlobUnknownError):
+        await registry.manifests(OTHER).stat(MANIFEST)
+
+
+async def test_what_is_linked_in_a_nested_repository_is_unknown_in_the_outer_one(registry):
+    with pytest.raises(BlobUnknownError):
+        await registry.blobs("library").stat(LAYER)
+
+
+async def test_a_link_without_data_is_unknown(storage, kind):
+    await put_link(storage, kind, LAYER)
+    with pytest.raises(BlobUnknownError):
+        await kind.of(storage, NAME).stat(LAYER)
+
+
+async def test_a_folder_in_the_place_of_the_data_is_not_data(storage, kind):
+    await put_link(storage, kind, LAYER)
+    await put(storage.store, f"{storage.layout.data(LAYER)}/within")
+    with pytest.raises(BlobUnknownError):
+        await kind.of(storage, NAME).stat(LAYER)
+
+
+async def test_a_folder_in_the_place_of_a_link_is_no_link(storage, kind):
+    digest = await put_data(storage, b"data")
+    await put(storage.store, f"{kind.link(storage, digest)}/within")
+    with pytest.raises(BlobUnknownError):
+        await kind.of(storage, NAME).stat(digest)
+    with pytest.raises(BlobUnknownError):
+        await kind.of(storage, NAME).clear(digest)
+
+
+# Links: a digest, of the blob itself or of the same blob by another algorithm
+
+
+async def test_a_link_by_another_algorithm_answers_with_the_digest_that_it_names(storage, kind):
+    canonical = await put_data(storage, b"data")
+    alias = Digest.of(b"data", "sha512")
+    await put_link(storage, kind, alias, canonical.encode())
+    assert await kind.of(storage, NAME).stat(alias) == Descriptor(canonical, 4, OCTET_STREAM)
+
+
+async def test_an_alias_is_not_followed_through_a_second_link(storage, kind):
+    alias, middle = Digest.of(b"data", "sha512"), Digest.of(b"data", "sha384")
+    await put_link(storage, kind, alias, middle.encode())
+    await put_link(storage, kind, middle, (await put_data(storage, b"data")).encode())
+    with pytest.raises(BlobUnknownError) as caught:
+        await kind.of(storage, NAME).stat(alias)
+    assert caught.value.digest == alias
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        MANIFEST.encode(),
+        b"",
+        b"garbage",
+        LAYER.encode() + b"\n",
+        b" " + LAYER.encode(),
+        LAYER.upper().encode(),
+        LAYER.encode()[:-1],
+        LAYER.encode() * 2,
+        LAYER.encode("utf-16"),
+        b"\xff" + LAYER.encode(),
+        b"md5:" + b"0" * 32,
+        b"sha512:../../../../../etc/passwd",
+        LAYER.encode().ljust(1_000_000, b"0"),
+    ],
+    ids=[
+        *("another blob", "empty", "garbage", "newline", "space", "upper case", "cut short", "twice", "UTF-16"),
+        *("not UTF-8", "unsupported", "path", "1 MB"),
+    ],
+)
+async def test_a_link_that_names_another_blob_or_none_is_no_link(registry, kind, content):
+    await put_link(registry, kind, LAYER, content)
+    with pytest.raises(BlobUnknownError) as caught:
+        await kind.of(registry, NAME).stat(LAYER)
+    assert caught.value.digest == LAYER
+
+
+# Clearing
+
+
+@pytest.fixture
+async def twice_linked(storage: RegistryStorage) -> RegistryStorage:
+    """Storage in which one blob is linked as a layer and as a manifest, in two repositories."""
+    digest = await put_data(storage, b"data")
+    for name in (NAME, OTHER):
+        for kind in (LAYERS, MANIFESTS):
+            await put(storage.store, kind.link(storage, digest, name), content=digest.encode())
+    return storage
+
+
+async def test_a_clear_removes_that_link_and_nothing_else(twice_linked, kind):
+    digest = Digest.of(b"data")
+    before = await paths(twice_linked.store)
+    await kind.of(twice_linked, NAME).clear(digest)
+    assert before - await paths(twice_linked.store) == {kind.link(twice_linked, digest)}
+    with pytest.raises(BlobUnknownError):
+        await kind.of(twice_linked, NAME).stat(digest)
+
+
+async def test_a_clear_of_an_alias_leaves_the_link_of_the_digest_that_it_names(twice_linked, kind):
+    alias = Digest.of(b"data", "sha512")
+    await put_link(twice_linked, kind, alias, Digest.of(b"data").encode())
+    before = await paths(twice_linked.store)
+    await kind.of(twice_linked, NAME).clear(alias)
+    assert before - await paths(twice_linked.store) == {kind.link(twice_linked, alias)}
+
+
+async def test_a_clear_without_a_link_is_unknown_and_removes_nothing(registry):
+    before = await paths(registry.store)
+    for service, digest in [
+        (registry.blobs(NAME), MANIFEST),
+        (registry.manifests(NAME), LAYER),
+        (registry.blobs(OTHER), LAYER),
+    ]:
+        with pytest.raises(BlobUnknownError) as caught:
+            await service.clear(digest)
+        assert (caught.value.digest, caught.value.repository) == (digest, service.name)
+    assert await paths(registry.store) == before
+
+
+async def test_a_second_clear_is_unknown(registry):
+    await registry.blobs(NAME).clear(LAYER)
+    with pytest.raises(BlobUnknownError):
+        await registry.blobs(NAME).clear(LAYER)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", MANIFEST.encode()])
+async def test_a_link_that_is_damaged_can_be_cleared(registry, kind, content):
+    await put_link(registry, kind, LAYER, content)
+    await kind.of(registry, NAME).clear(LAYER)
+    assert kind.link(registry, LAYER) not in await paths(registry.store)
+
+
+# The store cannot tell
+
+
+@attrs.frozen
+class Question:
+    """Something to ask of storage, and the first object or folder that it needs."""
+
+    ask: Callable[[RegistryStorage], Awaitable[object]]
+    path: str
+
+
+LAYOUT = StorageLayout()
+LAYER_LINK = LAYOUT.link(LAYOUT.layer_links(NAME), LAYER)
+QUESTIONS = {
+    "global stat": Question(lambda storage: storage.stat(LAYER), LAYOUT.data(LAYER)),
+    "layer": Question(lambda storage: storage.blobs(NAME).stat(LAYER), LAYER_LINK),
+    "manifest": Question(
+        lambda storage: storage.manifests(NAME).stat(MANIFEST), LAYOUT.link(LAYOUT.revision_links(NAME), MANIFEST)
+    ),
+    "clear": Question(lambda storage: storage.blobs(NAME).clear(LAYER), LAYER_LINK),
+    "links": Question(lambda storage: everything(storage.blobs(NAME).links()), LAYOUT.layer_links(NAME)),
+    "repositories": Question(lambda storage: everything(storage.repositories()), LAYOUT.repositories),
+}
+
+
+@pytest.fixture(params=QUESTIONS.values(), ids=QUESTIONS)
+def question(request: pytest.FixtureRequest) -> Question:
+    return request.param
+
+
+@pytest.fixture
+def refusing(s3: S3Server, bucket: str) -> ObjectStore:
+    s3.refuse(lambda _: True)
+    return s3.open(bucket)
+
+
+@pytest.fixture
+def unreachable() -> ObjectStore:
+    return S3Store("bucket", **s3_options(f"http://127.0.0.1:{free_port()}"))
+
+
+@pytest.fixture
+def looping(tmp_path: Path) -> ObjectStore:
+    loop(tmp_path / "docker")
+    return LocalStore(tmp_path)
+
+
+@pytest.fixture
+def obstructed(tmp_path: Path) -> ObjectStore:
+    (tmp_path / "docker").write_text("a file")
+    return LocalStore(tmp_path)
+
+
+@pytest.fixture(params=["refusing", "unreachable", "looping", "obstructed"])
+def failing(request: pytest.FixtureRequest) -> RegistryStorage:
+    """Storage on a store that fails, in each way that can be had as any user."""
+    return RegistryStorage(request.getfixturevalue(request.param))
+
+
+def loop(path: Path) -> None:
+    """Make a symbolic link to itself: it is there, and nobody can look at it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(path)
+
+
+async def failure(asked: Awaitable[object]) -> StorageError:
+    with pytest.raises(StorageError) as caught:
+        await asked
+    return caught.value
+
+
+async def test_a_store_that_cannot_tell_is_an_error_and_never_unknown(failing, question):
+    error = await failure(question.ask(failing))
+    assert error.path == question.path
+    assert isinstance(error.__cause__, BaseError | OSError)
+
+
+async def test_the_message_of_a_failure_is_one_short_line_without_queries_and_credentials(failing, question):
+    message = str(await failure(question.ask(failing)))
+    assert question.path in message
+    assert len(message) < len(question.path) + 200
+    assert message.isprintable()
+    for secret in ("list-type", "prefix=", KEY_ID, SECRET):
+        assert secret not in message
+
+
+async def test_the_message_of_a_failure_does_not_repeat_the_credentials_of_an_endpoint(question):
+    options = s3_options(f"http://{KEY_ID}:{SECRET}@127.0.0.1:{free_port()}")
+    message = str(await failure(question.ask(RegistryStorage(S3Store("bucket", **options)))))
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 409, 412, 429, 500, 503])
+async def test_any_answer_but_not_found_is_an_error(s3, s3_storage, question, status):
+    s3.refuse(lambda _: True, status)
+    assert (await failure(question.ask(s3_storage))).path == question.path
+
+
+async def test_a_layer_whose_data_cannot_be_looked_at_is_an_error(s3, s3_storage):
+    await store_image(s3_storage, NAME, "latest", IMAGE)
+    s3.refuse(lambda request: request.path.endswith("/data"))
+    assert (await failure(s3_storage.blobs(NAME).stat(LAYER))).path == LAYOUT.data(LAYER)
+
+
+async def test_a_manifest_that_cannot_be_read_is_an_error(s3, s3_storage):
+    await store_image(s3_storage, NAME, "latest", IMAGE)
+    s3.refuse(lambda request: request.method == "GET" and request.path.endswith("/data"))
+    assert (await failure(s3_storage.manifests(NAME).stat(MANIFEST))).path == LAYOUT.data(MANIFEST)
+
+
+async def test_a_manifest_that_goes_before_it_is_read_is_unknown(s3, s3_storage):
+    await store_image(s3_storage, NAME, "latest", IMAGE)
+    s3.refuse(lambda request: request.method == "GET" and request.path.endswith("/data"), 404)
+    with pytest.raises(BlobUnknownError):
+        await s3_storage.manifests(NAME).stat(MANIFEST)
+
+
+async def test_a_clear_that_is_refused_is_an_error_and_leaves_the_link(s3, s3_storage):
+    await store_image(s3_storage, NAME, "latest", IMAGE)
+    s3.refuse(lambda request: request.method in ("DELETE", "POST"))
+    assert (await failure(s3_storage.blobs(NAME).clear(LAYER))).path == LAYER_LINK
+    assert await s3_storage.blobs(NAME).stat(LAYER)
+
+
+async def test_the_listings_of_a_bucket_that_does_not_exist_are_errors(s3):
+    storage = RegistryStorage(s3.open("no-such-bucket"))
+    await failure(everything(storage.repositories()))
+    await failure(everything(storage.blobs(NAME).links()))
+
+
+async def test_a_symlink_loop_in_the_place_of_the_data_is_an_error(tmp_path, local_storage, kind):
+    await put_link(local_storage, kind, LAYER)
+    loop(tmp_path / LAYOUT.data(LAYER))
+    assert (await failure(kind.of(local_storage, NAME).stat(LAYER))).path == LAYOUT.data(LAYER)
+    assert (await failure(local_storage.stat(LAYER))).path == LAYOUT.data(LAYER)
+
+
+async def test_a_symlink_loop_in_the_place_of_a_link_is_an_error(tmp_path, local_storage, kind):
+    link = kind.link(local_storage, LAYER)
+    loop(tmp_path / link)
+    assert (await failure(kind.of(local_storage, NAME).stat(LAYER))).path == link
+    assert (await failure(kind.of(local_storage, NAME).clear(LAYER))).path == link
+    await failure(everything(kind.of(local_storage, NAME).links()))
+
+
+async def test_a_file_in_the_place_of_a_folder_is_an_error(local_storage, kind):
+    await put_link(local_storage, kind, LAYER)
+    await put(local_storage.store, LAYOUT.data(LAYER).removesuffix("/data"))
+    assert (await failure(kind.of(local_storage, NAME).stat(LAYER))).path == LAYOUT.data(LAYER)
+    await put(local_storage.store, kind.link(local_storage, MANIFEST).removesuffix("/link"))
+    await failure(kind.of(local_storage, NAME).stat(MANIFEST))
+    await failure(kind.of(local_storage, NAME).clear(MANIFEST))
+
+
+# The repositories
+
+
+async def test_repositories_are_found_at_every_depth_and_before_those_nested_in_them(storage):
+    for name in ("a/b/c", "library/demo", "a", "a/b", "x/y/z"):
+        await link_blob(storage, name, LAYER)
+    found = await everything(storage.repositories())
+    assert sorted(found) == ["a", "a/b", "a/b/c", "library/demo", "x/y/z"]
+    assert [name for name in found if name.startswith("a")] == ["a", "a/b", "a/b/c"]
+
+
+async def test_a_repository_of_manifests_alone_is_one(storage):
+    await put_link(storage, MANIFESTS, MANIFEST)
+    assert await everything(storage.repositories()) == [NAME]
+
+
+async def test_a_folder_with_uploads_alone_is_no_repository(storage):
+    await put(storage.store, f"{LAYOUT.repositories}/a/_uploads/0e2b/startedat", f"{LAYOUT.repositories}/b/notes")
+    await link_blob(storage, "a/nested", LAYER)
+    assert await everything(storage.repositories()) == ["a/nested"]
+
+
+async def test_folders_whose_names_are_ill_formed_are_skipped(storage):
+    well_formed = "a" * 200
+    await link_blob(storage, well_formed, LAYER)
+    for name in ("Upper", "Upper/nested", "a b", "a..b", "-a", "_trash/a", "ü", f"{well_formed}/{'b' * 60}"):
+        await link_blob(storage, name, LAYER)
+    assert await everything(storage.repositories()) == [well_formed]
+
+
+async def test_an_empty_store_has_no_repositories(storage):
+    assert await everything(storage.repositories()) == []
+
+
+async def test_a_root_that_does_not_exist_has_no_repositories(store):
+    assert await everything(RegistryStorage(store, "nowhere").repositories()) == []
+
+
+async def test_a_thousand_repositories_are_all_found_once(local_storage):
+    names = [f"group{number % 10}/app{number}" for number in range(1_000)]
+    for name in names:
+        await link_blob(local_storage, name, LAYER)
+    assert sorted(await everything(local_storage.repositories())) == sorted(names)
+
+
+async def test_a_folder_of_more_than_a_page_is_read_to_its_end(s3, bucket, s3_storage):
+    # Ill-formed names, since each other one would be looked into.
+    s3.fill(bucket, (f"{LAYOUT.repositories}/{number:04}_/file" for number in range(PAGE + 100)))
+    await link_blob(s3_storage, "last", LAYER)
+    assert await everything(s3_storage.repositories()) == ["last"]
+
+
+async def until_failure(iterator: AsyncIterator[str]) -> list[str]:
+    found = []
+    with pytest.raises(StorageError):
+        async for item in iterator:
+            found.append(item)  # noqa: PERF401 - the error must not lose what came before
+    return found
+
+
+async def test_an_error_in_the_middle_of_a_local_listing_is_an_error(tmp_path, local_storage):
+    for name in ("a", "b", "c"):
+        await link_blob(local_storage, name, LAYER)
+    loop(tmp_path / LAYOUT.repositories / "b" / "nested")
+    assert await until_failure(local_storage.repositories()) == ["a"]
+
+
+async def test_an_error_in_the_middle_of_a_listing_of_s3_is_an_error(s3, s3_storage):
+    for name in ("a", "b", "c"):
+        await link_blob(s3_storage, name, LAYER)
+    s3.refuse(lambda request: request.args["prefix"].endswith("/b/"))
+    assert await until_failure(s3_storage.repositories()) == ["a"]
+
+
+# The links of a repository
+
+
+async def test_all_links_of_one_kind_and_one_repository_are_listed(registry):
+    await store_image(registry, f"{NAME}/nested", "latest", build_image([{"a": "b"}]))
+    assert set(await everything(registry.blobs(NAME).links())) == {blob.digest for blob in IMAGE.blobs}
+    assert await everything(registry.manifests(NAME).links()) == [MANIFEST]
+
+
+async def test_a_repository_without_links_lists_none(registry, kind):
+    assert await everything(kind.of(registry, OTHER).links()) == []
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "folder"),
+    [
+        ("sha256", "sha256"),
+        ("sha512", "sha512"),
+        ("blake3", "blake3"),
+        ("tarsum+sha256", "tarsum/sha256"),
+        ("tarsum.v1+sha256", "tarsum/v1/sha256"),
+        ("tarsum.dev+sha512", "tarsum/dev/sha512"),
+    ],
+)
+async def test_links_of_every_algorithm_are_listed(storage, kind, algorithm, folder):
+    digest = Digest(f"{algorithm}:{'0f' * (64 if algorithm.endswith('512') else 32)}")
+    await put(storage.store, f"{kind.folder(LAYOUT, NAME)}/{folder}/{digest.encoded}/link")
+    assert await everything(kind.of(storage, NAME).links()) == [digest]
+
+
+async def test_what_is_no_link_is_not_listed(registry):
+    encoded = "0" * 64
+    foreign = [
+        "link",
+        "sha256/link",
+        f"{encoded}/link",
+        f"sha256/{encoded}/data",
+        f"sha256/{encoded}/linked/link",
+        f"sha256/{encoded[1:]}/link",
+        f"sha256/{'0F' * 32}/link",
+        f"SHA256/{encoded}/link",
+        f"md5/{encoded}/link",
+        f"tarsum/{encoded}/link",
+        f"tarsum/v2/sha256/{encoded}/link",
+        f"v1/sha256/{encoded}/link",
+    ]
+    folder = LAYOUT.layer_links(NAME)
+    await put(registry.store, *(f"{folder}/{path}" for path in foreign), f"{folder}2/sha256/{encoded}/link")
+    assert set(await everything(registry.blobs(NAME).links())) == {blob.digest for blob in IMAGE.blobs}
+
+
+async def test_a_listed_link_is_not_looked_at(storage):
+    await put_link(storage, LAYERS, LAYER, b"garbage")
+    assert await everything(storage.blobs(NAME).links()) == [LAYER]
+
+
+def many(storage: RegistryStorage) -> dict[str, Digest]:
+    """Two pages and a half of links to layers, by their paths."""
+    linked = [Digest.of(number.to_bytes(2)) for number in range(PAGE * 5 // 2)]
+    return {LAYERS.link(storage, digest): digest for digest in linked}
+
+
+async def test_more_links_than_a_page_holds_are_all_listed_once(local_storage):
+    links = many(local_storage)
+    await put(local_storage.store, *links)
+    assert sorted(await everything(local_storage.blobs(NAME).links())) == sorted(links.values())
+
+
+async def test_a_page_of_links_is_asked_for_when_the_one_before_is_used_up(s3, bucket, s3_storage):
+    links = many(s3_storage)
+    s3.fill(bucket, links)
+    listing = s3_storage.blobs(NAME).links()
+    listed = [await anext(listing)]
+    assert len(s3.requests) == 1
+    listed += await everything(listing)
+    assert len(s3.requests) == 3
+    assert sorted(listed) == sorted(links.values())
+
+
+async def test_an_error_in_the_middle_of_the_links_loses_no_page_before_it(s3, bucket, s3_storage):
+    s3.fill(bucket, many(s3_storage))
+    s3.refuse(lambda request: "continuation-token" in request.args)
+    assert len(await until_failure(s3_storage.blobs(NAME).links())) == PAGE
+
+
+# The root
+
+
+@pytest.mark.parametrize("root", ["registry", "/registry", "registry/", "/registry/", "deep/er/registry/"])
+async def test_everything_is_below_the_root(store, root):
+    storage = RegistryStorage(store, root)
+    await store_image(storage, NAME, "latest", IMAGE)
+    assert all(path.startswith(f"{root.strip('/')}/docker/registry/v2/") for path in await paths(store))
+    assert (await storage.blobs(NAME).stat(LAYER)).digest == LAYER
+    assert await everything(storage.repositories()) == [NAME]
+    assert await everything(storage.manifests(NAME).links()) == [MANIFEST]
+
+
+@pytest.mark.parametrize("root", ["", "/"])
+async def test_without_a_root_everything_is_at_the_top(store, root):
+    await store_image(RegistryStorage(store, root), NAME, "latest", IMAGE)
+    assert all(path.startswith("docker/registry/v2/") for path in await paths(store))
+
+
+async def test_what_is_below_another_root_is_unknown(registry):
+    other = RegistryStorage(registry.store, "other")
+    with pytest.raises(BlobUnknownError):
+        await other.stat(LAYER)
+    assert await everything(other.repositories()) == []
+
+
+# Opening by URL
+
+
+async def test_a_folder_is_opened_by_url(tmp_path):
+    await store_image(RegistryStorage(LocalStore(tmp_path), "root"), NAME, "latest", IMAGE)
+    storage = RegistryStorage.from_url(tmp_path.as_uri(), "root")
+    assert await storage.manifests(NAME).stat(MANIFEST) == IMAGE.manifest
+
+
+async def test_a_bucket_is_opened_by_url_with_a_prefix_and_options(s3, bucket):
+    await store_image(RegistryStorage(s3.open(bucket), "prefix/root"), NAME, "latest", IMAGE)
+    storage = RegistryStorage.from_url(f"s3://{bucket}/prefix", "root", **s3_options(s3.endpoint))
+    assert await storage.manifests(NAME).stat(MANIFEST) == IMAGE.manifest
+    assert await everything(storage.repositories()) == [NAME]
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("", {}),
+        ("://", {}),
+        ("/var/lib/registry", {}),
+        ("file:///no/such/folder", {}),
+        (f"file:///no/such/folder?password={SECRET}", {}),
+        (f"file://user:{SECRET}@localhost/", {}),
+        (f"nonsense://user:{SECRET}@host/", {}),
+        (f"redis://:{SECRET}@host", {}),
+        (f"s3://{KEY_ID}:{SECRET}@", {}),
+        (f"https://user:{SECRET}@host:99999/", {}),
+        (f"s3://bucket{SECRET}\ud800", {}),
+        (None, {}),
+        (SECRET.encode(), {}),
+        ("s3://bucket", {"nonsense": SECRET}),
+        ("s3://bucket", {"region": 5}),
+        ("s3://bucket", {"client_options": {SECRET: True}}),
+        ("s3://bucket", {"client_options": {"timeout": SECRET}}),
+        ("s3://bucket", {"client_options": {"proxy_url": f"http://user:{SECRET}@:::"}}),
+        ("s3://bucket", {"retry_config": {"max_retries": SECRET}}),
+        ("s3://bucket", {"credential_provider": SECRET}),
+        ("gs://bucket", {"service_account_key": SECRET}),
+        ("gs://bucket", {"service_account_path": f"/no/such/{SECRET}"}),
+        ("az://container", {}),
+        ("az://container", {"account_name": "account", "account_key": SECRET}),
+        ("az://container", {"account_name": "account", "sas_token": SECRET}),
+        ("file:///", {"mkdir": SECRET}),
+    ],
+)
+def test_what_cannot_be_opened_is_refused_without_repeating_credentials(url, options):
+    with pytest.raises(ConfigurationError, match="^cannot open storage: ") as caught:
+        RegistryStorage.from_url(url, **options)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 200
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_folder_that_cannot_be_opened_is_named():
+    with pytest.raises(ConfigurationError, match="/no/such/folder"):
+        RegistryStorage.from_url("file:///no/such/folder")
+
+
+def test_a_storage_and_its_services_say_what_they_are():
+    storage = RegistryStorage(MemoryStore(), "root")
+    assert repr(storage) == "<RegistryStorage on MemoryStore, below root/docker/registry/v2>"
+    assert repr(storage.blobs(NAME)) == "<LinkedBlobs of library/demo>"
+    assert repr(storage.manifests(NAME)) == "<LinkedManifests of library/demo>"
+
+
+# What is refused before the store is asked
+
+
+@pytest.mark.parametrize(
+    "digest",
+    ["", "sha256", "md5:" + "0" * 32, "sha256:0", f"{LAYER}\n", "sha256:../../../etc/passwd", LAYER.encode(), None, 5],
+)
+async def test_an_invalid_digest_is_refused_before_the_store_is_asked(s3, s3_storage, kind, digest):
+    for ask in (s3_storage.stat, kind.of(s3_storage, NAME).stat, kind.of(s3_storage, NAME).clear):
+        with pytest.raises(InvalidDigestError):
+            await ask(digest)
+    assert s3.requests == []
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A", "..", "a/../b", "/a", "a/", "a//b", "_layers", "a/_manifests", "a\x00", None, 5]
+)
+def test_an_invalid_name_is_refused_before_the_store_is_asked(kind, name):
+    with pytest.raises(RepositoryNameError):
+        kind.of(RegistryStorage(MemoryStore()), name)
+
+
+# The layout
+
+
+def test_the_layout_is_that_of_distribution():
+    encoded = "0123" + "4" * 60
+    digest = Digest(f"sha256:{encoded}")
+    legacy = Digest(f"tarsum.v1+sha256:{encoded}")
+    base = "docker/registry/v2"
+    assert LAYOUT.data(digest) == f"{base}/blobs/sha256/01/{encoded}/data"
+    assert LAYOUT.data(legacy) == f"{base}/blobs/tarsum/v1/sha256/01/{encoded}/data"
+    repository = f"{base}/repositories/library/demo"
+    assert LAYERS.link(RegistryStorage(MemoryStore()), digest) == f"{repository}/_layers/sha256/{encoded}/link"
+    assert MANIFESTS.link(RegistryStorage(MemoryStore()), digest) == (
+        f"{repository}/_manifests/revisions/sha256/{encoded}/link"
+    )
+
+
+folders = st.builds(lambda kind, name: kind.folder(LAYOUT, name), st.sampled_from([LAYERS, MANIFESTS]), names)
+
+
+@given(folders, digests())
+def test_the_digest_of_a_link_is_read_back_from_its_path(folder, digest):
+    assert LAYOUT.linked_digest(folder, LAYOUT.link(folder, digest)) == digest
+
+
+# What a path may be made of that is nearly a link's, or that is split where it should not be.
+segments = st.sampled_from(
+    [
+        "",
+        ".",
+        "..",
+        "link",
+        "data",
+        "tarsum",
+        "v1",
+        "dev",
+        "v2",
+        "sha256",
+        "sha512",
+        "tarsum.v1+sha256",
+        "tarsum+sha256",
+    ]
+) | digests().map(lambda digest: digest.encoded)
+near_links = st.lists(segments, max_size=6).map("/".join)
+
+
+@given(folders, st.booleans(), st.text() | near_links | near_links.map("{}/link".format))
+def test_a_path_is_the_link_of_the_digest_that_is_read_from_it_or_none(folder, within, path):
+    path = f"{folder}/{path}" if within else path
+    digest = LAYOUT.linked_digest(folder, path)
+    assert digest is None or LAYOUT.link(folder, digest) == path
