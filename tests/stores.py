@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Self
 
+import attrs
 import obstore
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -16,8 +18,13 @@ from obstore.store import ObjectStore, S3Store
 from werkzeug import Request, Response
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-KEY_ID = "key-id-of-the-tests"
-SECRET = "secret-of-the-tests"
+from aioblobcache import Digest
+from aioblobcache.storage import LinkedBlobs, LinkedManifests, RegistryStorage, StorageLayout
+
+NAME = "library/demo"
+
+KEY_ID = "key-id"
+SECRET = "hush-hush"  # short: what is cut off would not be seen to leak
 
 # As S3 words it: the body repeats the key, and has more than one line.
 _REFUSAL = f"<Error><Code>AccessDenied</Code><AWSAccessKeyId>{KEY_ID}</AWSAccessKeyId>\n<Message>no</Message></Error>"
@@ -70,7 +77,7 @@ class S3Server:
         return S3Store(bucket, **s3_options(self.endpoint))
 
     def fill(self, bucket: str, paths: Iterable[str]) -> None:
-        """Put many objects, without a request for each."""
+        """Make many empty objects, without a request for each."""
         for path in paths:
             self._backend.put_object(bucket, path, b"")
 
@@ -101,6 +108,13 @@ def _nothing(_: Request) -> bool:
     return False
 
 
+def fill_folder(folder: Path, paths: Iterable[str]) -> None:
+    """Make many empty objects of a local store, without asking it for each."""
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+
+
 async def put(store: ObjectStore, *paths: str, content: bytes = b"") -> None:
     for path in paths:
         await obstore.put_async(store, path, content)
@@ -109,3 +123,32 @@ async def put(store: ObjectStore, *paths: str, content: bytes = b"") -> None:
 async def paths(store: ObjectStore) -> set[str]:
     """The paths of all objects."""
     return {entry["path"] async for page in obstore.list(store) for entry in page}
+
+
+@attrs.frozen
+class Kind:
+    """Layers or manifests: who answers for them in a repository, and where their links are."""
+
+    of: Callable[[RegistryStorage, str], LinkedBlobs | LinkedManifests]
+    folder: Callable[[StorageLayout, str], str]
+
+    def link(self, storage: RegistryStorage, digest: Digest, name: str = NAME) -> str:
+        return storage.layout.link(self.folder(storage.layout, name), digest)
+
+
+LAYERS = Kind(RegistryStorage.blobs, StorageLayout.layer_links)
+MANIFESTS = Kind(RegistryStorage.manifests, StorageLayout.revision_links)
+
+
+async def put_data(storage: RegistryStorage, data: bytes) -> Digest:
+    digest = Digest.of(data)
+    await put(storage.store, storage.layout.data(digest), content=data)
+    return digest
+
+
+async def put_link(storage: RegistryStorage, kind: Kind, digest: Digest, content: bytes | None = None) -> None:
+    await put(storage.store, kind.link(storage, digest), content=digest.encode() if content is None else content)
+
+
+async def everything(iterator: AsyncIterator[str]) -> list[str]:
+    return [item async for item in iterator]

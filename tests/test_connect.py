@@ -24,7 +24,7 @@ def test_a_url_of_redis_makes_a_redis_provider(url, address):
 
 def test_resp3_is_spoken_unless_the_url_says_otherwise():
     def protocol(url):
-        return connect(url)._owned_client.connection_pool.connection_kwargs["protocol"]
+        return int(connect(url)._owned_client.connection_pool.connection_kwargs["protocol"])
 
     assert protocol("redis://example") == 3
     assert protocol("redis://example?protocol=2") == 2

@@ -18,7 +18,7 @@ from aioblobcache import (
     StorageError,
     UnsupportedError,
 )
-from aioblobcache.errors import shorten
+from aioblobcache.errors import one_line, shorten
 
 EXAMPLES = [
     (BlobUnknownError("sha256:ab", "foo/bar"), "blob sha256:ab is unknown in repository foo/bar"),
@@ -73,3 +73,8 @@ def test_every_public_exception_has_the_one_root():
 )
 def test_values_in_messages_are_escaped_and_short(value, shown):
     assert shorten(value) == shown
+
+
+def test_another_programs_words_become_one_printable_line_of_bounded_length():
+    assert one_line("a\r\nb\t\x1b[31mc") == "a b ?[31mc"
+    assert len(one_line("x" * 10_000_000)) == 300

@@ -587,3 +587,11 @@ async def test_an_invalid_name_is_refused_at_once(provider, kind):
 def test_a_cache_that_cannot_be_filled_under_guard_is_refused(make):
     with pytest.raises(ConfigurationError, match="dict has no take_token"):
         make({}, Backend)
+
+
+async def test_a_manifest_that_is_cached_is_no_layer(provider):
+    storage = Storage()
+    await provider.repository_scoped("foo").set_descriptor(DIGEST, Descriptor(DIGEST, 1, OCI_MANIFEST))
+    with pytest.raises(BlobUnknownError):
+        await CachedRegistry(provider, storage).blobs("foo").stat(DIGEST)
+    assert storage.blobs("foo").stats == 1

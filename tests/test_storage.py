@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from obstore.exceptions import BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
 from aioblobcache import (
@@ -25,39 +24,42 @@ from aioblobcache import (
 )
 from aioblobcache.cli.sample import build_image, link_blob, store_image
 from aioblobcache.media_types import OCI_INDEX, OCI_MANIFEST, OCTET_STREAM
-from aioblobcache.storage import LinkedBlobs, LinkedManifests, RegistryStorage, StorageLayout
+from aioblobcache.storage import RegistryStorage, StorageLayout
 from tests.servers import free_port
-from tests.stores import KEY_ID, SECRET, S3Server, paths, put, s3_options
+from tests.stores import (
+    KEY_ID,
+    LAYERS,
+    MANIFESTS,
+    NAME,
+    SECRET,
+    Kind,
+    S3Server,
+    everything,
+    fill_folder,
+    paths,
+    put,
+    put_data,
+    put_link,
+    s3_options,
+)
 from tests.strategies import digests, names
 
 pytestmark = pytest.mark.anyio
 
-NAME = "library/demo"
 OTHER = "library/other"
 
 IMAGE = build_image([{"etc/motd": "hello\n"}, {"etc/issue": "a demonstration\n"}])
 LAYER = IMAGE.layers[0].digest
 MANIFEST = IMAGE.manifest.digest
 
+DATA = Digest.of(b"data")
+DATA_BY_SHA512 = Digest.of(b"data", "sha512")
+ANOTHER = Digest.of(b"another")
+
 LARGEST_MANIFEST = 4 * 1024 * 1024
 
 # What one request to S3 lists at most.
 PAGE = 1_000
-
-
-@attrs.frozen
-class Kind:
-    """Layers or manifests: who answers for them in a repository, and where their links are."""
-
-    of: Callable[[RegistryStorage, str], LinkedBlobs | LinkedManifests]
-    folder: Callable[[StorageLayout, str], str]
-
-    def link(self, storage: RegistryStorage, digest: Digest, name: str = NAME) -> str:
-        return storage.layout.link(self.folder(storage.layout, name), digest)
-
-
-LAYERS = Kind(RegistryStorage.blobs, StorageLayout.layer_links)
-MANIFESTS = Kind(RegistryStorage.manifests, StorageLayout.revision_links)
 
 
 @pytest.fixture(params=[LAYERS, MANIFESTS], ids=["layers", "manifests"])
@@ -110,24 +112,10 @@ async def registry(storage: RegistryStorage) -> RegistryStorage:
     return storage
 
 
-async def put_data(storage: RegistryStorage, data: bytes) -> Digest:
-    digest = Digest.of(data)
-    await put(storage.store, storage.layout.data(digest), content=data)
-    return digest
-
-
-async def put_link(storage: RegistryStorage, kind: Kind, digest: Digest, content: bytes | None = None) -> None:
-    await put(storage.store, kind.link(storage, digest), content=digest.encode() if content is None else content)
-
-
 async def put_manifest(storage: RegistryStorage, manifest: bytes) -> Digest:
     digest = await put_data(storage, manifest)
     await put_link(storage, MANIFESTS, digest)
     return digest
-
-
-async def everything(iterator: AsyncIterator[str]) -> list[str]:
-    return [item async for item in iterator]
 
 
 # What is known, and what is said of it
@@ -144,8 +132,8 @@ async def test_a_manifest_is_described_with_the_media_type_it_states(registry):
 
 
 async def test_a_global_stat_needs_the_data_alone(storage):
-    digest = await put_data(storage, b"data")
-    assert await storage.stat(digest) == Descriptor(digest, 4, OCTET_STREAM)
+    await put_data(storage, b"data")
+    assert await storage.stat(DATA) == Descriptor(DATA, 4, OCTET_STREAM)
 
 
 async def test_empty_data_is_known(storage, kind):
@@ -227,8 +215,9 @@ async def test_what_is_linked_in_a_nested_repository_is_unknown_in_the_outer_one
 
 async def test_a_link_without_data_is_unknown(storage, kind):
     await put_link(storage, kind, LAYER)
-    with pytest.raises(BlobUnknownError):
+    with pytest.raises(BlobUnknownError) as caught:
         await kind.of(storage, NAME).stat(LAYER)
+    assert (caught.value.digest, caught.value.repository) == (LAYER, NAME)
 
 
 async def test_a_folder_in_the_place_of_the_data_is_not_data(storage, kind):
@@ -239,90 +228,90 @@ async def test_a_folder_in_the_place_of_the_data_is_not_data(storage, kind):
 
 
 async def test_a_folder_in_the_place_of_a_link_is_no_link(storage, kind):
-    digest = await put_data(storage, b"data")
-    await put(storage.store, f"{kind.link(storage, digest)}/within")
+    await put_data(storage, b"data")
+    await put(storage.store, f"{kind.link(storage, DATA)}/within")
     with pytest.raises(BlobUnknownError):
-        await kind.of(storage, NAME).stat(digest)
+        await kind.of(storage, NAME).stat(DATA)
     with pytest.raises(BlobUnknownError):
-        await kind.of(storage, NAME).clear(digest)
+        await kind.of(storage, NAME).clear(DATA)
 
 
 # Links: a digest, of the blob itself or of the same blob by another algorithm
 
 
 async def test_a_link_by_another_algorithm_answers_with_the_digest_that_it_names(storage, kind):
-    canonical = await put_data(storage, b"data")
-    alias = Digest.of(b"data", "sha512")
-    await put_link(storage, kind, alias, canonical.encode())
-    assert await kind.of(storage, NAME).stat(alias) == Descriptor(canonical, 4, OCTET_STREAM)
+    await put_data(storage, b"data")
+    await put_link(storage, kind, DATA_BY_SHA512, DATA.encode())
+    assert await kind.of(storage, NAME).stat(DATA_BY_SHA512) == Descriptor(DATA, 4, OCTET_STREAM)
 
 
 async def test_an_alias_is_not_followed_through_a_second_link(storage, kind):
-    alias, middle = Digest.of(b"data", "sha512"), Digest.of(b"data", "sha384")
-    await put_link(storage, kind, alias, middle.encode())
-    await put_link(storage, kind, middle, (await put_data(storage, b"data")).encode())
+    await put_data(storage, b"data")
+    second = Digest.of(b"data", "sha384")
+    await put_link(storage, kind, DATA_BY_SHA512, second.encode())
+    await put_link(storage, kind, second, DATA.encode())
     with pytest.raises(BlobUnknownError) as caught:
-        await kind.of(storage, NAME).stat(alias)
-    assert caught.value.digest == alias
+        await kind.of(storage, NAME).stat(DATA_BY_SHA512)
+    assert caught.value.digest == DATA_BY_SHA512
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        MANIFEST.encode(),
+        ANOTHER.encode(),
         b"",
         b"garbage",
-        LAYER.encode() + b"\n",
-        b" " + LAYER.encode(),
-        LAYER.upper().encode(),
-        LAYER.encode()[:-1],
-        LAYER.encode() * 2,
-        LAYER.encode("utf-16"),
-        b"\xff" + LAYER.encode(),
+        DATA.encode() + b"\n",
+        b" " + DATA.encode(),
+        DATA.upper().encode(),
+        DATA.encode()[:-1],
+        DATA.encode() * 2,
+        DATA.encode("utf-16"),
+        b"\xff" + DATA.encode(),
         b"md5:" + b"0" * 32,
         b"sha512:../../../../../etc/passwd",
-        LAYER.encode().ljust(1_000_000, b"0"),
+        DATA.encode().ljust(1_000_000, b"0"),
     ],
     ids=[
         *("another blob", "empty", "garbage", "newline", "space", "upper case", "cut short", "twice", "UTF-16"),
         *("not UTF-8", "unsupported", "path", "1 MB"),
     ],
 )
-async def test_a_link_that_names_another_blob_or_none_is_no_link(registry, kind, content):
-    await put_link(registry, kind, LAYER, content)
+async def test_a_link_that_names_another_blob_or_none_is_no_link(storage, kind, content):
+    await put_data(storage, b"data")
+    await put_data(storage, b"another")
+    await put_link(storage, kind, DATA, content)
     with pytest.raises(BlobUnknownError) as caught:
-        await kind.of(registry, NAME).stat(LAYER)
-    assert caught.value.digest == LAYER
+        await kind.of(storage, NAME).stat(DATA)
+    assert caught.value.digest == DATA
 
 
 # Clearing
 
 
 @pytest.fixture
-async def twice_linked(storage: RegistryStorage) -> RegistryStorage:
+async def linked_everywhere(storage: RegistryStorage) -> RegistryStorage:
     """Storage in which one blob is linked as a layer and as a manifest, in two repositories."""
-    digest = await put_data(storage, b"data")
+    await put_data(storage, b"data")
     for name in (NAME, OTHER):
         for kind in (LAYERS, MANIFESTS):
-            await put(storage.store, kind.link(storage, digest, name), content=digest.encode())
+            await put(storage.store, kind.link(storage, DATA, name), content=DATA.encode())
     return storage
 
 
-async def test_a_clear_removes_that_link_and_nothing_else(twice_linked, kind):
-    digest = Digest.of(b"data")
-    before = await paths(twice_linked.store)
-    await kind.of(twice_linked, NAME).clear(digest)
-    assert before - await paths(twice_linked.store) == {kind.link(twice_linked, digest)}
+async def test_a_clear_removes_that_link_and_nothing_else(linked_everywhere, kind):
+    before = await paths(linked_everywhere.store)
+    await kind.of(linked_everywhere, NAME).clear(DATA)
+    assert before - await paths(linked_everywhere.store) == {kind.link(linked_everywhere, DATA)}
     with pytest.raises(BlobUnknownError):
-        await kind.of(twice_linked, NAME).stat(digest)
+        await kind.of(linked_everywhere, NAME).stat(DATA)
 
 
-async def test_a_clear_of_an_alias_leaves_the_link_of_the_digest_that_it_names(twice_linked, kind):
-    alias = Digest.of(b"data", "sha512")
-    await put_link(twice_linked, kind, alias, Digest.of(b"data").encode())
-    before = await paths(twice_linked.store)
-    await kind.of(twice_linked, NAME).clear(alias)
-    assert before - await paths(twice_linked.store) == {kind.link(twice_linked, alias)}
+async def test_a_clear_of_an_alias_leaves_the_link_of_the_digest_that_it_names(linked_everywhere, kind):
+    await put_link(linked_everywhere, kind, DATA_BY_SHA512, DATA.encode())
+    before = await paths(linked_everywhere.store)
+    await kind.of(linked_everywhere, NAME).clear(DATA_BY_SHA512)
+    assert before - await paths(linked_everywhere.store) == {kind.link(linked_everywhere, DATA_BY_SHA512)}
 
 
 async def test_a_clear_without_a_link_is_unknown_and_removes_nothing(registry):
@@ -344,11 +333,11 @@ async def test_a_second_clear_is_unknown(registry):
         await registry.blobs(NAME).clear(LAYER)
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", MANIFEST.encode()])
-async def test_a_link_that_is_damaged_can_be_cleared(registry, kind, content):
-    await put_link(registry, kind, LAYER, content)
-    await kind.of(registry, NAME).clear(LAYER)
-    assert kind.link(registry, LAYER) not in await paths(registry.store)
+@pytest.mark.parametrize("content", [b"", b"garbage", ANOTHER.encode()])
+async def test_a_link_that_is_damaged_can_be_cleared(storage, kind, content):
+    await put_link(storage, kind, DATA, content)
+    await kind.of(storage, NAME).clear(DATA)
+    assert await paths(storage.store) == set()
 
 
 # The store cannot tell
@@ -425,16 +414,19 @@ async def failure(asked: Awaitable[object]) -> StorageError:
 async def test_a_store_that_cannot_tell_is_an_error_and_never_unknown(failing, question):
     error = await failure(question.ask(failing))
     assert error.path == question.path
-    assert isinstance(error.__cause__, BaseError | OSError)
+    assert error.reason
 
 
 async def test_the_message_of_a_failure_is_one_short_line_without_queries_and_credentials(failing, question):
-    message = str(await failure(question.ask(failing)))
+    error = await failure(question.ask(failing))
+    message = str(error)
     assert question.path in message
-    assert len(message) < len(question.path) + 200
+    assert len(message) < len(question.path) + 400
     assert message.isprintable()
-    for secret in ("list-type", "prefix=", KEY_ID, SECRET):
-        assert secret not in message
+    printed = "".join(traceback.format_exception(error))
+    for unwanted in ("list-type", "prefix=", KEY_ID, SECRET, "Debug source"):
+        assert unwanted not in message
+        assert unwanted not in printed
 
 
 async def test_the_message_of_a_failure_does_not_repeat_the_credentials_of_an_endpoint(question):
@@ -443,7 +435,7 @@ async def test_the_message_of_a_failure_does_not_repeat_the_credentials_of_an_en
     assert SECRET not in message
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 403, 409, 412, 429, 500, 503])
+@pytest.mark.parametrize("status", [301, 401, 409, 412, 503])
 async def test_any_answer_but_not_found_is_an_error(s3, s3_storage, question, status):
     s3.refuse(lambda _: True, status)
     assert (await failure(question.ask(s3_storage))).path == question.path
@@ -473,6 +465,30 @@ async def test_a_clear_that_is_refused_is_an_error_and_leaves_the_link(s3, s3_st
     s3.refuse(lambda request: request.method in ("DELETE", "POST"))
     assert (await failure(s3_storage.blobs(NAME).clear(LAYER))).path == LAYER_LINK
     assert await s3_storage.blobs(NAME).stat(LAYER)
+
+
+async def test_a_bucket_that_does_not_exist_is_an_error_and_its_blobs_are_not_unknown(s3, kind):
+    storage = RegistryStorage(s3.open("no-such-bucket"))
+    error = await failure(kind.of(storage, NAME).stat(LAYER))
+    assert error.reason == "the bucket or container does not exist"
+
+
+async def test_an_endpoint_that_makes_obstore_panic_is_an_error(kind):
+    options = {"endpoint": "not a url", "region": "r", "access_key_id": KEY_ID, "secret_access_key": SECRET}
+    storage = RegistryStorage.from_url("s3://bucket", **options)
+    assert "panicked" in (await failure(kind.of(storage, NAME).stat(LAYER))).reason
+
+
+async def test_a_mistake_in_a_store_of_ones_own_is_passed_on_as_it_is(local_storage, kind):
+    local_storage.store = None
+    with pytest.raises(ValueError, match="Expected an object store"):
+        await kind.of(local_storage, NAME).stat(LAYER)
+
+
+@pytest.mark.parametrize("root", ["a//b", "../x", "./x", "a/..", "a\0", "a\nb", "\ud800", None, 5])
+def test_a_root_that_no_store_can_have_is_refused(root):
+    with pytest.raises(ConfigurationError, match="root is a path of plain folder names"):
+        RegistryStorage(MemoryStore(), root)
 
 
 async def test_the_listings_of_a_bucket_that_does_not_exist_are_errors(s3):
@@ -543,40 +559,35 @@ async def test_a_root_that_does_not_exist_has_no_repositories(store):
     assert await everything(RegistryStorage(store, "nowhere").repositories()) == []
 
 
-async def test_a_thousand_repositories_are_all_found_once(local_storage):
+async def test_a_thousand_repositories_are_all_found_once(tmp_path, local_storage):
     names = [f"group{number % 10}/app{number}" for number in range(1_000)]
-    for name in names:
-        await link_blob(local_storage, name, LAYER)
+    fill_folder(tmp_path, (LAYERS.link(local_storage, LAYER, name) for name in names))
     assert sorted(await everything(local_storage.repositories())) == sorted(names)
 
 
 async def test_a_folder_of_more_than_a_page_is_read_to_its_end(s3, bucket, s3_storage):
     # Ill-formed names, since each other one would be looked into.
-    s3.fill(bucket, (f"{LAYOUT.repositories}/{number:04}_/file" for number in range(PAGE + 100)))
-    await link_blob(s3_storage, "last", LAYER)
+    s3.fill(bucket, (f"{LAYOUT.repositories}/{number:04}_/file" for number in range(PAGE)))
+    await link_blob(s3_storage, "last", DATA)
     assert await everything(s3_storage.repositories()) == ["last"]
-
-
-async def until_failure(iterator: AsyncIterator[str]) -> list[str]:
-    found = []
-    with pytest.raises(StorageError):
-        async for item in iterator:
-            found.append(item)  # noqa: PERF401 - the error must not lose what came before
-    return found
 
 
 async def test_an_error_in_the_middle_of_a_local_listing_is_an_error(tmp_path, local_storage):
     for name in ("a", "b", "c"):
         await link_blob(local_storage, name, LAYER)
     loop(tmp_path / LAYOUT.repositories / "b" / "nested")
-    assert await until_failure(local_storage.repositories()) == ["a"]
+    listing = local_storage.repositories()
+    assert await anext(listing) == "a"
+    await failure(anext(listing))
 
 
 async def test_an_error_in_the_middle_of_a_listing_of_s3_is_an_error(s3, s3_storage):
     for name in ("a", "b", "c"):
         await link_blob(s3_storage, name, LAYER)
     s3.refuse(lambda request: request.args["prefix"].endswith("/b/"))
-    assert await until_failure(s3_storage.repositories()) == ["a"]
+    listing = s3_storage.repositories()
+    assert await anext(listing) == "a"
+    await failure(anext(listing))
 
 
 # The links of a repository
@@ -624,6 +635,7 @@ async def test_what_is_no_link_is_not_listed(registry):
         f"tarsum/{encoded}/link",
         f"tarsum/v2/sha256/{encoded}/link",
         f"v1/sha256/{encoded}/link",
+        f"tarsum.v1+sha256/{encoded}/link",
     ]
     folder = LAYOUT.layer_links(NAME)
     await put(registry.store, *(f"{folder}/{path}" for path in foreign), f"{folder}2/sha256/{encoded}/link")
@@ -635,33 +647,35 @@ async def test_a_listed_link_is_not_looked_at(storage):
     assert await everything(storage.blobs(NAME).links()) == [LAYER]
 
 
-def many(storage: RegistryStorage) -> dict[str, Digest]:
-    """Two pages and a half of links to layers, by their paths."""
-    linked = [Digest.of(number.to_bytes(2)) for number in range(PAGE * 5 // 2)]
+def many(storage: RegistryStorage, count: int) -> dict[str, Digest]:
+    """Digests by the paths of their links."""
+    linked = [Digest.of(number.to_bytes(2)) for number in range(count)]
     return {LAYERS.link(storage, digest): digest for digest in linked}
 
 
-async def test_more_links_than_a_page_holds_are_all_listed_once(local_storage):
-    links = many(local_storage)
-    await put(local_storage.store, *links)
+async def test_more_links_than_a_page_holds_are_all_listed_once(tmp_path, local_storage):
+    links = many(local_storage, 2 * PAGE + 500)
+    fill_folder(tmp_path, links)
     assert sorted(await everything(local_storage.blobs(NAME).links())) == sorted(links.values())
 
 
 async def test_a_page_of_links_is_asked_for_when_the_one_before_is_used_up(s3, bucket, s3_storage):
-    links = many(s3_storage)
+    links = many(s3_storage, PAGE + 1)
     s3.fill(bucket, links)
     listing = s3_storage.blobs(NAME).links()
     listed = [await anext(listing)]
     assert len(s3.requests) == 1
     listed += await everything(listing)
-    assert len(s3.requests) == 3
+    assert len(s3.requests) == 2
     assert sorted(listed) == sorted(links.values())
 
 
 async def test_an_error_in_the_middle_of_the_links_loses_no_page_before_it(s3, bucket, s3_storage):
-    s3.fill(bucket, many(s3_storage))
+    s3.fill(bucket, many(s3_storage, PAGE + 1))
     s3.refuse(lambda request: "continuation-token" in request.args)
-    assert len(await until_failure(s3_storage.blobs(NAME).links())) == PAGE
+    listing = s3_storage.blobs(NAME).links()
+    assert len({await anext(listing) for _ in range(PAGE)}) == PAGE
+    await failure(anext(listing))
 
 
 # The root
@@ -738,7 +752,7 @@ async def test_a_bucket_is_opened_by_url_with_a_prefix_and_options(s3, bucket):
     ],
 )
 def test_what_cannot_be_opened_is_refused_without_repeating_credentials(url, options):
-    with pytest.raises(ConfigurationError, match="^cannot open storage: ") as caught:
+    with pytest.raises(ConfigurationError, match="cannot open storage: ") as caught:
         RegistryStorage.from_url(url, **options)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 200
@@ -825,7 +839,7 @@ segments = st.sampled_from(
 near_links = st.lists(segments, max_size=6).map("/".join)
 
 
-@given(folders, st.booleans(), st.text() | near_links | near_links.map("{}/link".format))
+@given(folders, st.booleans(), st.text(st.characters()) | near_links | near_links.map("{}/link".format))
 def test_a_path_is_the_link_of_the_digest_that_is_read_from_it_or_none(folder, within, path):
     path = f"{folder}/{path}" if within else path
     digest = LAYOUT.linked_digest(folder, path)

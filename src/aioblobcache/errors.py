@@ -22,10 +22,12 @@ __all__ = [
     "RepositoryNameError",
     "StorageError",
     "UnsupportedError",
+    "one_line",
     "shorten",
 ]
 
 _SHOWN_CHARACTERS = 80
+_SHOWN_OF_A_REASON = 300
 
 
 def shorten(value: object) -> str:
@@ -36,6 +38,12 @@ def shorten(value: object) -> str:
     if isinstance(value, int | float) and not (isinstance(value, int) and value.bit_length() > 128):
         return repr(value)
     return f"a value of type {type(value).__name__}"
+
+
+def one_line(reason: str) -> str:
+    """Another program's words, fit for a message: one line, printable, of a bounded length."""
+    line = " ".join(reason[: 2 * _SHOWN_OF_A_REASON].split())[:_SHOWN_OF_A_REASON]
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 class BlobCacheError(Exception):
@@ -144,7 +152,7 @@ class CacheUnavailableError(BlobCacheError):
 class StorageError(BlobCacheError):
     """Storage could not answer (permission, transport); never means that a blob is absent.
 
-    ``path`` is the object asked for; ``__cause__`` is the store's exception.
+    ``path`` is the object asked for, ``reason`` what the store said, without URLs.
     """
 
     def __init__(self, path: str, reason: str) -> None:

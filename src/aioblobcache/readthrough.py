@@ -241,7 +241,7 @@ class CachedRegistry:
 
         :raises RepositoryNameError: not a repository name.
         """
-        cache = self._cache.repository_scoped(name)
+        cache = _OfOneKind(self._cache.repository_scoped(name), name, manifests=False)
         return CachedBlobStatter._sharing(cache, self._storage.blobs(name), self._shared, ("blobs", name))
 
     def manifests(self, name: str) -> CachedBlobStatter:
@@ -249,20 +249,21 @@ class CachedRegistry:
 
         :raises RepositoryNameError: not a repository name.
         """
-        cache = _ManifestDescriptors(self._cache.repository_scoped(name), name)
+        cache = _OfOneKind(self._cache.repository_scoped(name), name, manifests=True)
         return CachedBlobStatter._sharing(cache, self._storage.manifests(name), self._shared, ("manifests", name))
 
 
 @attrs.frozen
-class _ManifestDescriptors:
-    """A repository's cached descriptors, of which only manifests are known.
+class _OfOneKind:
+    """A repository's cached descriptors, of which only its manifests are known, or only its blobs.
 
-    Layers and manifests share one membership set, so membership does not prove a manifest revision:
-    what is not cached as a manifest is a miss, and storage tells.
+    Both share one membership set, so membership proves neither kind of link. A media type of the
+    other kind is a miss, and storage tells.
     """
 
     _cache: GuardedDescriptorService
     name: str
+    manifests: bool
 
     @property
     def guard_ttl(self) -> float:
@@ -270,7 +271,7 @@ class _ManifestDescriptors:
 
     async def stat(self, digest: str, /) -> Descriptor:
         descriptor = await self._cache.stat(digest)
-        if descriptor.media_type not in media_types.MANIFESTS:
+        if (descriptor.media_type in media_types.MANIFESTS) is not self.manifests:
             raise BlobUnknownError(digest, self.name)
         return descriptor
 

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-import anyio.to_thread
 import attrs
 import obstore
 from obstore.exceptions import BaseError
@@ -19,7 +18,15 @@ from obstore.store import ObjectStore, from_url
 from . import media_types
 from .descriptor import Descriptor
 from .digest import Digest
-from .errors import BlobUnknownError, ConfigurationError, InvalidDigestError, RepositoryNameError, StorageError, shorten
+from .errors import (
+    BlobUnknownError,
+    ConfigurationError,
+    InvalidDigestError,
+    RepositoryNameError,
+    StorageError,
+    one_line,
+    shorten,
+)
 from .names import validate_repository_name
 
 __all__ = ["LinkedBlobs", "LinkedManifests", "RegistryStorage", "StorageLayout"]
@@ -33,16 +40,24 @@ _LARGEST_MANIFEST: Final = 4 * 1024 * 1024
 # A page of a listing: what an object store returns for one request.
 _PAGE: Final = 1_000
 
+# What S3, GCS and Azure answer in place of "no such object" where not even the store is there.
+_MISSING_STORE: Final = ("NoSuchBucket", "ContainerNotFound")
 
-def _without_slashes(root: str) -> str:
-    return root.strip("/")
+
+def _as_prefix(root: str) -> str:
+    """A root without slashes at its ends, if it is one that every store can have."""
+    prefix = root.strip("/") if isinstance(root, str) else None
+    components = [] if not prefix else prefix.split("/")
+    if prefix is None or not prefix.isprintable() or any(part in ("", ".", "..") for part in components):
+        raise ConfigurationError(f"root is a path of plain folder names, not {shorten(root)}")
+    return prefix
 
 
 @attrs.frozen
 class StorageLayout:
     """Where things are: paths of objects, without a leading slash."""
 
-    root: str = attrs.field(default="", converter=_without_slashes)
+    root: str = attrs.field(default="", converter=_as_prefix)
 
     @property
     def base(self) -> str:
@@ -72,15 +87,17 @@ class StorageLayout:
 
     def linked_digest(self, folder: str, path: str) -> Digest | None:
         """The digest whose link in ``folder`` is ``path``; ``None`` if it is no link."""
-        *algorithm, encoded, leaf = path.removeprefix(f"{folder}/").split("/")
-        if leaf != "link" or not algorithm:
+        parts = path.removeprefix(f"{folder}/").split("/")
+        if len(parts) < 3 or parts[-1] != "link":
             return None
+        *algorithm, encoded, _ = parts
         if algorithm[0] == "tarsum":
             algorithm = [f"{'.'.join(algorithm[:-1])}+{algorithm[-1]}"]
         try:
-            return Digest(f"{'/'.join(algorithm)}:{encoded}")
+            digest = Digest(f"{'/'.join(algorithm)}:{encoded}")
         except InvalidDigestError:
             return None
+        return digest if self.link(folder, digest) == path else None
 
 
 def _algorithm_path(digest: Digest) -> str:
@@ -148,7 +165,7 @@ class _Links:
         """The canonical digest that the link of ``digest`` names."""
         path = self._storage.layout.link(self._folder, digest)
         try:
-            content = await self._storage.read(path, _LONGEST_LINK)
+            _, content = await self._storage.read(path, _LONGEST_LINK)
         except FileNotFoundError:
             raise BlobUnknownError(digest, self.name) from None
         try:
@@ -171,13 +188,9 @@ class LinkedManifests(_Links):
     """The manifest revisions of one repository; their media type is read from the manifest."""
 
     async def _describe(self, digest: Digest) -> Descriptor:
-        descriptor = await self._storage.describe(digest)
-        content = await self._storage.read(self._storage.layout.data(digest), _LARGEST_MANIFEST)
-        if content is None:
-            return descriptor
-        # Off the event loop: a hostile manifest of 4 MiB takes a while to parse.
-        media_type = await anyio.to_thread.run_sync(media_types.of_manifest, content)
-        return attrs.evolve(descriptor, media_type=media_type)
+        size, content = await self._storage.read(self._storage.layout.data(digest), _LARGEST_MANIFEST)
+        media_type = media_types.OCTET_STREAM if content is None else media_types.of_manifest(content)
+        return Descriptor(digest, size, media_type)
 
 
 class RegistryStorage:
@@ -194,7 +207,8 @@ class RegistryStorage:
     def from_url(cls, url: str, root: str = "", **store_options: Any) -> RegistryStorage:
         """Open ``file:///var/lib/registry``, ``s3://bucket/prefix``, ``gs://…``, ``az://…``.
 
-        ``store_options`` are obstore's for that kind of store: region, endpoint, credentials.
+        ``store_options`` are obstore's for that kind of store: region, endpoint, credentials, and
+        ``retry_config``, which bounds how long a failing store is tried (by obstore's default, minutes).
 
         :raises ConfigurationError: the URL or an option cannot be used.
         """
@@ -203,7 +217,7 @@ class RegistryStorage:
         except (BaseError, ValueError, TypeError) as error:
             # Only a folder's name is safe to repeat: other URLs and options may hold credentials.
             known = isinstance(url, str) and url.startswith("file:")
-            reason = _first_line(error) if known else "obstore accepts neither the URL nor its options as they are"
+            reason = _reason(error) if known else "obstore accepts neither the URL nor its options as they are"
             raise ConfigurationError(f"cannot open storage: {reason}") from None
 
     async def stat(self, digest: str) -> Descriptor:
@@ -259,13 +273,15 @@ class RegistryStorage:
             meta = await obstore.head_async(self.store, path)
         return Descriptor(digest, meta["size"], media_types.OCTET_STREAM)
 
-    async def read(self, path: str, most: int) -> bytes | None:
-        """An object's bytes; ``None``: it has more than ``most``. ``FileNotFoundError``: there is none."""
+    async def read(self, path: str, most: int) -> tuple[int, bytes | None]:
+        """An object's size, and its bytes unless they are more than ``most``.
+
+        ``FileNotFoundError``: there is none.
+        """
         with _storage_errors(path):
             result = await obstore.get_async(self.store, path)
-            if result.meta["size"] > most:
-                return None
-            return bytes(await result.bytes_async())
+            size = result.meta["size"]
+            return size, bytes(await result.bytes_async()) if size <= most else None
 
     async def _folders(self, name: str) -> frozenset[str]:
         """The names of the folders directly below a repository's folder, or below all of them."""
@@ -291,12 +307,25 @@ def _storage_errors(path: str) -> Iterator[None]:
     """Map what obstore raises; ``FileNotFoundError`` passes, for the caller to say what is unknown."""
     try:
         yield
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if any(code in str(error) for code in _MISSING_STORE):
+            raise StorageError(path, "the bucket or container does not exist") from None
         raise
     except (BaseError, OSError) as error:
-        raise StorageError(path, _first_line(error)) from error
+        raise StorageError(path, _reason(error)) from None
+    except Exception as error:
+        # obstore cannot check every option beforehand; its native code then panics, with a class of
+        # exception that it does not export.
+        if type(error).__name__ != "RustPanic":
+            raise
+        raise StorageError(path, "obstore panicked: an option such as its endpoint is malformed") from None
 
 
-def _first_line(error: Exception) -> str:
-    """An obstore error without its debug dump, and without the query of a (signed) URL."""
-    return shorten(re.sub(r"\?\S*", "?…", str(error).partition("\n")[0]))
+def _reason(error: Exception) -> str:
+    """What obstore says, without what may hold a secret or is said already.
+
+    That is its debug dump, the URLs (user, password, signed query) and the body of the answer; for
+    the same reason the error is not kept as a cause, which a logged traceback would print.
+    """
+    line = re.sub(r"https?://\S+", "its URL", str(error).partition("\n")[0])
+    return one_line(re.sub(r"(status code: \d{3}[^:<]*).*", r"\1", line))

@@ -10,6 +10,7 @@ import tempfile
 from contextlib import closing
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
+from subprocess import CalledProcessError
 from urllib.parse import urlsplit
 
 import anyio
@@ -24,10 +25,15 @@ from tests.servers import Server, free_port, require_program
 NAME = "library/demo"
 TAG = "v1"
 
-# A blob besides, and two repositories for it: to be deleted in the first.
+# A blob that belongs to no image, and two repositories that may hold it: it gets deleted in the first.
 DATA = b"a blob of its own"
 BLOB = Descriptor(Digest.of(DATA), len(DATA), media_types.OCTET_STREAM)
 GONE, KEPT = "library/gone", "library/kept"
+
+
+def as_cached(blob: Descriptor) -> Descriptor:
+    """A part of an image as the registry caches it: its media type is not kept."""
+    return attrs.evolve(blob, media_type=media_types.OCTET_STREAM)
 
 
 class Registry(Server):
@@ -95,8 +101,8 @@ class Registry(Server):
         return await anyio.to_thread.run_sync(self._blocking_request, method, path, body)
 
     def _blocking_request(self, method: str, path: str, body: bytes | None) -> HTTPResponse:
-        # An OCI manifest is unknown to who does not say that it accepts one.
-        headers = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+        # The registry denies an OCI manifest to clients that do not say they accept one.
+        headers = {"Accept": media_types.OCI_MANIFEST}
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
             connection.request(method, path, body, headers)
             response = connection.getresponse()
@@ -106,7 +112,11 @@ class Registry(Server):
     async def _skopeo(self, *arguments: str) -> None:
         # As root skopeo would keep what it learns of blobs in /var/lib, whatever HOME is.
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "_CONTAINERS_ROOTLESS_UID": "65534"}
-        await anyio.run_process([self._skopeo_program, "--insecure-policy", *arguments], env=environment)
+        try:
+            await anyio.run_process([self._skopeo_program, "--insecure-policy", *arguments], env=environment)
+        except CalledProcessError as error:
+            error.add_note(error.stderr.decode())
+            raise
 
     def _reference(self, name: str, tag: str) -> str:
         return f"docker://127.0.0.1:{self.port}/{name}:{tag}"
@@ -143,11 +153,6 @@ def _write_layout(folder: Path, image: Image) -> None:
     }
     (folder / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
-
-
-def as_cached(blob: Descriptor) -> Descriptor:
-    """A layer or config as the registry caches it: its media type is for the manifest to tell."""
-    return attrs.evolve(blob, media_type=media_types.OCTET_STREAM)
 
 
 def _described(response: HTTPResponse) -> Descriptor | None:

@@ -19,10 +19,11 @@ WRONG_SIZE = 4_711
 OTHER_TYPE = "application/vnd.example.other"
 
 
-async def test_after_a_push_layers_and_config_are_known_in_the_repository_and_globally(image, cache, repository):
+async def test_all_that_a_push_caches_is_known_in_the_repository_and_globally(image, client, cache, repository):
     pushed = {blob.digest: as_cached(blob) for blob in image.blobs}
-    assert await repository.stat_many(pushed) == pushed
-    assert await cache.stat_many(pushed) == pushed
+    members = [member.decode() for member in await client.smembers(keys.membership_key(NAME))]
+    assert await repository.stat_many(members) == pushed
+    assert await cache.stat_many(members) == pushed
 
 
 async def test_what_was_pushed_to_one_repository_is_unknown_in_another(image, cache):
@@ -61,13 +62,13 @@ async def test_a_global_descriptor_set_here_makes_no_blob_visible_in_a_repositor
 async def test_after_a_clear_here_the_registry_asks_its_storage_and_caches_the_answer(
     registry, image, repository, scope, request
 ):
-    true = as_cached(image.config)
-    await repository.set_descriptor(true.digest, Descriptor(true.digest, WRONG_SIZE, OCTET_STREAM))
-    assert await registry.describe(NAME, true.digest) != true
-    await request.getfixturevalue(scope).clear(true.digest)
-    assert await repository.stat_many([true.digest]) == {}
-    assert await registry.describe(NAME, true.digest) == true
-    assert await repository.stat(true.digest) == true
+    stored = as_cached(image.config)
+    await repository.set_descriptor(stored.digest, Descriptor(stored.digest, WRONG_SIZE, OCTET_STREAM))
+    assert await registry.describe(NAME, stored.digest) != stored
+    await request.getfixturevalue(scope).clear(stored.digest)
+    assert await repository.stat_many([stored.digest]) == {}
+    assert await registry.describe(NAME, stored.digest) == stored
+    assert await repository.stat(stored.digest) == stored
 
 
 async def test_a_clear_here_makes_the_registry_forget_a_blob_that_it_does_not_store(registry, repository):
@@ -147,8 +148,9 @@ async def test_what_the_registry_lost_to_its_garbage_collection_can_be_pushed_ag
     await registry.delete_manifest(NAME, image.manifest.digest)
     await registry.collect_garbage()
     await registry.push(image, NAME, TAG)
-    with pytest.raises(CalledProcessError):
+    with pytest.raises(CalledProcessError) as caught:
         await registry.pull(NAME, TAG)
+    assert b"manifest unknown" in caught.value.stderr
 
     for blob in image.blobs:
         await repository.clear(blob.digest)

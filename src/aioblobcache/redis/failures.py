@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from ..errors import CacheUnavailableError, shorten
+from ..errors import CacheUnavailableError, one_line
 
 __all__ = ["FAILURES", "address_of", "unavailable"]
 
@@ -20,7 +20,7 @@ def unavailable(address: str, error: BaseException) -> CacheUnavailableError:
     if isinstance(error, TimeoutError):
         reason = "no answer in time"
     else:
-        reason = f"{type(error).__name__}: {shorten(' '.join(str(error).split()))}"
+        reason = f"{type(error).__name__}: {one_line(str(error))}"
     return CacheUnavailableError(address, reason)
 
 
