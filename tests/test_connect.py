@@ -47,7 +47,14 @@ def test_a_url_of_another_kind_is_refused(make, url):
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://x:port", "redis://x/0?socket_timeout=soon", "redis://x?no_such_option=1", "redis://[::1"]
+    "url",
+    [
+        "redis://x:port",
+        "redis://x/0?socket_timeout=soon",
+        "redis://x?no_such_option=1",
+        "redis://[::1",
+        "redis://x?protocol=7",
+    ],
 )
 def test_a_malformed_url_is_refused(url):
     with pytest.raises(ConfigurationError, match=r"malformed redis:// URL|Redis"):
@@ -63,6 +70,11 @@ def test_a_malformed_url_is_refused(url):
         f"{SECRET}@x",
         f"redis://user:{SECRET}@x?no_such_option=1",
         f"redis://x?password={SECRET}&socket_timeout=soon",
+        f"redis://x?password={SECRET}&protocol=7",
+        f"rediss://x?password={SECRET}&ssl_cert_reqs=bogus",
+        f"redis://x?password={SECRET}&retry=abc",
+        f"redis://x?password={SECRET}&username=a&credential_provider=b",
+        f"default:{SECRET}@h://x",
     ],
 )
 def test_no_error_repeats_a_password(url):

@@ -595,3 +595,47 @@ async def test_a_manifest_that_is_cached_is_no_layer(provider):
     with pytest.raises(BlobUnknownError):
         await CachedRegistry(provider, storage).blobs("foo").stat(DIGEST)
     assert storage.blobs("foo").stats == 1
+
+
+async def test_unknown_from_a_call_that_began_before_a_push_is_asked_once_more(cache):
+    backend = Backend()
+    statter = CachedBlobStatter(cache, backend)
+    with pytest.raises(BlobUnknownError):
+        await statter.clear(DIGEST)  # a tombstone: nothing can be filled, everyone asks the backend
+    backend.gate = asyncio.Event()
+    backend.entered.clear()
+    before = asyncio.create_task(statter.stat(DIGEST))
+    await backend.entered.wait()
+    backend.held[DIGEST] = DESCRIPTOR
+    [flight] = statter._shared.flights._flying.values()
+    after = asyncio.create_task(statter.stat(DIGEST))
+    await until(lambda: flight.passengers == 2)
+    backend.gate.set()
+    with pytest.raises(BlobUnknownError):
+        await before
+    assert await after == DESCRIPTOR
+
+
+@pytest.mark.parametrize(("kind", "media_type"), [("blobs", OCI_MANIFEST), ("manifests", "application/x-own")])
+async def test_what_is_not_of_its_kind_is_answered_but_not_kept(provider, kind, media_type):
+    storage = Storage()
+    found = Descriptor(DIGEST, 1, media_type)
+    getattr(storage, kind)("foo").held[DIGEST] = found
+    assert await getattr(CachedRegistry(provider, storage), kind)("foo").stat(DIGEST) == found
+    with pytest.raises(BlobUnknownError):
+        await provider.repository_scoped("foo").stat(DIGEST)
+
+
+async def test_an_observer_that_is_false_is_heard_all_the_same(cache):
+    class Empty(Listener, list):
+        pass
+
+    listener = Empty()
+    await CachedBlobStatter(cache, Backend(DESCRIPTOR), observer=listener).stat(DIGEST)
+    assert listener.heard == ["miss"]
+
+
+@pytest.mark.parametrize("make", [CachedBlobStatter, CachedRegistry])
+async def test_what_is_no_observer_is_refused(provider, make):
+    with pytest.raises(ConfigurationError, match="observer"):
+        make(provider, Storage(), observer="x")

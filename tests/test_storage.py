@@ -469,8 +469,9 @@ async def test_a_clear_that_is_refused_is_an_error_and_leaves_the_link(s3, s3_st
 
 async def test_a_bucket_that_does_not_exist_is_an_error_and_its_blobs_are_not_unknown(s3, kind):
     storage = RegistryStorage(s3.open("no-such-bucket"))
-    error = await failure(kind.of(storage, NAME).stat(LAYER))
-    assert error.reason == "the bucket or container does not exist"
+    service = kind.of(storage, NAME)
+    for question in (service.stat(LAYER), service.clear(LAYER), storage.stat(LAYER)):
+        assert (await failure(question)).reason == "the bucket or container does not exist"
 
 
 async def test_an_endpoint_that_makes_obstore_panic_is_an_error(kind):
@@ -483,6 +484,16 @@ async def test_a_mistake_in_a_store_of_ones_own_is_passed_on_as_it_is(local_stor
     local_storage.store = None
     with pytest.raises(ValueError, match="Expected an object store"):
         await kind.of(local_storage, NAME).stat(LAYER)
+
+
+def test_an_option_of_retries_that_obstore_cannot_hold_is_refused():
+    with pytest.raises(ConfigurationError, match="obstore accepts neither"):
+        RegistryStorage.from_url("s3://bucket", region="r", retry_config={"max_retries": -1})
+
+
+def test_a_bad_root_is_named_when_a_url_is_opened():
+    with pytest.raises(ConfigurationError, match="root is a path"):
+        RegistryStorage.from_url("s3://bucket", root="../x", region="r")
 
 
 @pytest.mark.parametrize("root", ["a//b", "../x", "./x", "a/..", "a\0", "a\nb", "\ud800", None, 5])

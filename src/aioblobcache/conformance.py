@@ -359,6 +359,22 @@ class GuardedCacheConformance(BlobDescriptorCacheConformance):
             await stranger.clear(descriptor.digest)
         assert await holder.fill(descriptor.digest, descriptor, token)
 
+    async def test_fills_of_one_blob_in_two_repositories_do_not_hinder_each_other(
+        self, provider: GuardedCacheProvider
+    ) -> None:
+        descriptor = descriptor_of("x")
+        repositories = [provider.repository_scoped(name) for name in ("one", "other")]
+        tokens = [await repository.take_token(descriptor.digest) for repository in repositories]
+        for repository, token in zip(repositories, tokens, strict=True):
+            assert await repository.fill(descriptor.digest, descriptor, token)
+            assert await repository.stat(descriptor.digest) == descriptor
+
+    async def test_a_token_of_another_scope_permits_nothing(self, provider: GuardedCacheProvider) -> None:
+        repository = provider.repository_scoped("foo/bar")
+        descriptor = descriptor_of("x")
+        assert not await provider.fill(descriptor.digest, descriptor, await repository.take_token(descriptor.digest))
+        assert not await repository.fill(descriptor.digest, descriptor, await provider.take_token(descriptor.digest))
+
     async def test_repository_services_are_equal_by_provider_and_name(self, provider: GuardedCacheProvider) -> None:
         assert provider.repository_scoped("foo/bar") == provider.repository_scoped("foo/bar")
         assert hash(provider.repository_scoped("foo/bar")) == hash(provider.repository_scoped("foo/bar"))

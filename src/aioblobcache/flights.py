@@ -30,6 +30,10 @@ class Flights(Generic[T]):
         self._flying: dict[Hashable, _Flight[T]] = {}
         self._landing: set[asyncio.Task[T]] = set()  # cancelled, not yet ended
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether a call for ``key`` is under way that a caller would join."""
+        return key in self._flying
+
     def __len__(self) -> int:
         return len(self._flying) + len(self._landing)
 

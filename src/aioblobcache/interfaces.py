@@ -102,8 +102,9 @@ class GuardedDescriptorService(BlobDescriptorService, Protocol):
     async def fill(self, digest: str, descriptor: Descriptor, token: FillToken, /) -> bool:
         """Write the entry if, and only if, the blob has not been cleared since ``token`` was taken.
 
-        Returns whether it was written. Writes under ``digest`` alone, never under the
-        descriptor's own digest of another algorithm: no token was taken for that.
+        Returns whether it was written; a token that an earlier fill has spent writes nothing. Writes
+        under ``digest`` alone, never under the descriptor's own digest of another algorithm: no token
+        was taken for that.
 
         :raises InvalidDescriptorError: as for ``set_descriptor``.
         """

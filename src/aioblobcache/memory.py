@@ -178,8 +178,7 @@ class _MemoryService(abc.ABC):
         if not token.permits_fill or token.guards != tuple(guard.value if guard else None for guard in held):
             return False
         self._write((digest,), descriptor)
-        for key in keys:
-            del self._tables.guards[key]
+        del self._tables.guards[keys[0]]  # others are shared with the misses of other repositories
         return True
 
 
@@ -241,7 +240,7 @@ class MemoryBlobDescriptorCache(_MemoryService):
     """
 
     def __init__(self, max_entries: int = 100_000, *, guard_ttl: float = 60.0) -> None:
-        if not isinstance(max_entries, int) or max_entries < 1:
+        if not isinstance(max_entries, int) or isinstance(max_entries, bool) or max_entries < 1:
             raise ConfigurationError(f"max_entries is a positive int, not {max_entries!r}")
         if not isinstance(guard_ttl, int | float) or not guard_ttl > 0:
             raise ConfigurationError(f"guard_ttl is a positive number of seconds, not {guard_ttl!r}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .digest import Digest
-from .errors import CacheUnavailableError, CorruptEntryError
+from .errors import CacheUnavailableError, ConfigurationError, CorruptEntryError
 
-__all__ = ["Observer"]
+__all__ = ["Observer", "as_observer"]
 
 
 class Observer:
@@ -27,4 +27,18 @@ class Observer:
         """A provider met an entry that cannot be a descriptor; it is a miss as well."""
 
     def fill_refused(self, digest: Digest) -> None:
-        """A fill was given up because the blob was, or may have been, cleared meanwhile."""
+        """A fill was given up: the blob was, or may have been, cleared, or was filled meanwhile."""
+
+
+def as_observer(observer: Observer | None) -> Observer:
+    """The observer that was given, or one that does nothing.
+
+    :raises ConfigurationError: not an :class:`Observer`.
+    """
+    if observer is None:
+        return Observer()
+    if not isinstance(observer, Observer):
+        raise ConfigurationError(
+            f"observer is an instance of a subclass of aioblobcache.Observer, not a {type(observer).__name__}"
+        )
+    return observer

@@ -31,7 +31,7 @@ from .interfaces import (
     GuardedDescriptorService,
     RegistryBackend,
 )
-from .observer import Observer
+from .observer import Observer, as_observer
 
 __all__ = ["CachedBlobStatter", "CachedRegistry"]
 
@@ -78,7 +78,7 @@ class CachedBlobStatter:
         _require_guarded(cache)
         self._cache = cache
         self._backend = backend
-        self._shared = _Shared(observer or Observer())
+        self._shared = _Shared(as_observer(observer))
         self._scope: tuple[str, ...] = ()
 
     @classmethod
@@ -114,9 +114,13 @@ class CachedBlobStatter:
         # Callers with equal tokens may share one look into the backend: nothing that was cleared
         # in between could make it too old for the later one. Without a cache there is no telling,
         # and an answer may be as old as one call of the backend takes.
-        answer = await self._shared.flights.join(
-            (self._scope, digest, token), partial(self._ask_backend, digest, token)
-        )
+        key, ask = (self._scope, digest, token), partial(self._ask_backend, digest, token)
+        flights = self._shared.flights
+        joined = key in flights
+        answer = await flights.join(key, ask)
+        if answer is None and joined:
+            # Pushed since that call began, perhaps: a push changes no guard. One begun now can tell.
+            answer = await flights.join(key, ask)
         if answer is None:
             raise BlobUnknownError(digest, self._repository)
         return answer
@@ -234,7 +238,7 @@ class CachedRegistry:
         _require_guarded(cache)
         self._cache = cache
         self._storage = storage
-        self._shared = _Shared(observer or Observer())
+        self._shared = _Shared(as_observer(observer))
 
     def blobs(self, name: str) -> CachedBlobStatter:
         """The layers and configs of the repository ``name``.
@@ -258,7 +262,7 @@ class _OfOneKind:
     """A repository's cached descriptors, of which only its manifests are known, or only its blobs.
 
     Both share one membership set, so membership proves neither kind of link. A media type of the
-    other kind is a miss, and storage tells.
+    other kind is a miss, and storage tells; it is not kept either.
     """
 
     _cache: GuardedDescriptorService
@@ -271,7 +275,7 @@ class _OfOneKind:
 
     async def stat(self, digest: str, /) -> Descriptor:
         descriptor = await self._cache.stat(digest)
-        if (descriptor.media_type in media_types.MANIFESTS) is not self.manifests:
+        if not self._is_known(descriptor):
             raise BlobUnknownError(digest, self.name)
         return descriptor
 
@@ -285,7 +289,10 @@ class _OfOneKind:
         return await self._cache.take_token(digest)
 
     async def fill(self, digest: str, descriptor: Descriptor, token: FillToken, /) -> bool:
-        return await self._cache.fill(digest, descriptor, token)
+        return self._is_known(descriptor) and await self._cache.fill(digest, descriptor, token)
+
+    def _is_known(self, descriptor: Descriptor) -> bool:
+        return (descriptor.media_type in media_types.MANIFESTS) is self.manifests
 
 
 def _require_guarded(cache: object) -> None:

@@ -140,8 +140,9 @@ class _Links:
         path = self._storage.layout.link(self._folder, digest)
         try:
             with _storage_errors(path):
-                # Object stores delete what is not there without a word.
-                await obstore.head_async(self._storage.store, path)
+                # Object stores delete what is not there without a word, and only a GET's answer tells a
+                # missing object from a missing bucket.
+                await obstore.get_async(self._storage.store, path)
                 await obstore.delete_async(self._storage.store, path)
         except FileNotFoundError:
             raise BlobUnknownError(digest, self.name) from None
@@ -196,7 +197,8 @@ class LinkedManifests(_Links):
 class RegistryStorage:
     """A registry's storage, on any obstore store; ``root`` is the folder or prefix below it.
 
-    ``root`` is what Distribution's configuration calls ``rootdirectory``.
+    ``root`` is what Distribution's configuration calls ``rootdirectory``. A local folder that is there but
+    empty, as when what should be mounted on it is not, holds no repository and knows no blob.
     """
 
     def __init__(self, store: ObjectStore, root: str = "") -> None:
@@ -212,13 +214,15 @@ class RegistryStorage:
 
         :raises ConfigurationError: the URL or an option cannot be used.
         """
+        StorageLayout(root)
         try:
-            return cls(from_url(url, **store_options), root)
-        except (BaseError, ValueError, TypeError) as error:
+            store = from_url(url, **store_options)
+        except Exception as error:  # of many kinds, by what obstore cannot use
             # Only a folder's name is safe to repeat: other URLs and options may hold credentials.
             known = isinstance(url, str) and url.startswith("file:")
             reason = _reason(error) if known else "obstore accepts neither the URL nor its options as they are"
             raise ConfigurationError(f"cannot open storage: {reason}") from None
+        return cls(store, root)
 
     async def stat(self, digest: str) -> Descriptor:
         """Describe a blob by its data alone, whichever repository it is in.
@@ -270,7 +274,11 @@ class RegistryStorage:
         """A blob by its data; ``FileNotFoundError``: there is none."""
         path = self.layout.data(digest)
         with _storage_errors(path):
-            meta = await obstore.head_async(self.store, path)
+            try:
+                meta = await obstore.head_async(self.store, path)
+            except FileNotFoundError:
+                # A HEAD has no body: only a GET tells a missing object from a missing bucket.
+                meta = (await obstore.get_async(self.store, path)).meta
         return Descriptor(digest, meta["size"], media_types.OCTET_STREAM)
 
     async def read(self, path: str, most: int) -> tuple[int, bytes | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import traceback
 
 import pytest
 from redis.exceptions import RedisError
@@ -158,6 +159,59 @@ async def test_a_missing_permission_is_unavailable_and_names_the_servers_words(c
                     await call
     finally:
         await client.acl_deluser("reader")
+
+
+@pytest.mark.parametrize("write", ["set_descriptor", "clear"])
+async def test_a_user_who_may_not_load_scripts_is_told_so(client, server, write):
+    await client.acl_setuser("writer", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-script|load"])
+    try:
+        await client.script_flush()
+        url = f"redis://writer@127.0.0.1:{server.port}"
+        async with RedisBlobDescriptorCache.from_url(url, timeout=10.0) as cache:
+            arguments = (DIGEST, DESCRIPTOR) if write == "set_descriptor" else (DIGEST,)
+            with pytest.raises(CacheUnavailableError, match=r"(?i)NOPERM|NoPermission"):
+                await getattr(cache, write)(*arguments)
+    finally:
+        await client.acl_deluser("writer")
+
+
+async def test_a_password_that_the_encoding_cannot_take_is_unavailable_and_not_repeated(valkey_server):
+    url = f"redis://127.0.0.1:{valkey_server.port}?password={SECRET}%C3%A4&encoding=ascii"
+    async with RedisBlobDescriptorCache.from_url(url, timeout=10.0) as cache:
+        with pytest.raises(CacheUnavailableError) as caught:
+            await cache.stat(DIGEST)
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("scope", ["global", "scoped"])
+async def test_a_clear_whose_reply_was_lost_is_unavailable_and_never_unknown(client, server, scope):
+    """Sent again by itself it would find nothing to clear, and say that there was nothing."""
+    lost = asyncio.Event()
+
+    async def relay(reader, writer):
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        while data := await reader.read(65536):
+            upstream_writer.write(data)
+            reply = await upstream_reader.read(65536)
+            if b"EVALSHA" in data and not reply.startswith(b"-"):
+                lost.set()
+                break
+            writer.write(reply)
+            await writer.drain()
+        for end in (writer, upstream_writer):
+            end.close()
+
+    proxy = await asyncio.start_server(relay, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    async with RedisBlobDescriptorCache.from_url(server.url, timeout=10.0) as direct:
+        await direct.repository_scoped(NAME).set_descriptor(DIGEST, DESCRIPTOR)
+    async with RedisBlobDescriptorCache.from_url(f"redis://127.0.0.1:{port}", timeout=10.0) as cache:
+        service = cache if scope == "global" else cache.repository_scoped(NAME)
+        with pytest.raises(CacheUnavailableError):
+            await service.clear(DIGEST)
+        assert lost.is_set()
+    proxy.close()
+    await proxy.wait_closed()
 
 
 async def test_garbage_instead_of_a_reply_is_unavailable():

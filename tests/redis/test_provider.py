@@ -113,6 +113,13 @@ async def test_a_token_stands_in_the_guard_until_it_is_spent(client, server):
         assert not await client.exists(GUARD)
 
 
+async def test_a_fill_in_a_repository_spends_its_own_guard_and_leaves_the_shared_one(client, repository):
+    token = await repository.take_token(DIGEST)
+    assert await repository.fill(DIGEST, DESCRIPTOR, token)
+    assert not await client.exists(keys.membership_guard_key(NAME, DIGEST))
+    assert await client.get(GUARD) == token.guards[1]
+
+
 @pytest.mark.parametrize("loss", ["delete", "flushall", "expiry", "planted"])
 async def test_a_lost_guard_permits_nothing(client, cache, loss):
     token = await cache.take_token(DIGEST)

@@ -162,7 +162,8 @@ async def _until_unguarded(client: Redis, digest: Digest) -> None:
 
 async def _keys(client: Redis) -> tuple[Key, ...]:
     names = sorted([str(name) async for name in client.scan_iter()])
-    return tuple([await _key(client, name) for name in names])
+    keys = [await _key(client, name) for name in names]
+    return tuple(key for key in keys if key.kind != "none")  # a guard may have expired meanwhile
 
 
 async def _key(client: Redis, name: str) -> Key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from redis.asyncio import Redis
@@ -13,13 +14,14 @@ from ..errors import ConfigurationError, shorten
 __all__ = ["URL_SCHEMES", "client_from_url"]
 
 URL_SCHEMES: Final = ("redis", "rediss", "unix")
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,20}")
 
 
 def client_from_url(url: str) -> Redis:
     """A client for ``redis://``, ``rediss://`` or ``unix://``, speaking RESP3 unless the URL says otherwise.
 
-    Retried once and at once: that replaces a pooled connection which the server has closed, and a
-    dead server is known without delay.
+    Nothing is retried: a script that was sent may have run, and a second run of a clear finds nothing
+    to clear. That a pooled connection was closed by the server is seen before it is used.
 
     :raises ConfigurationError: not such a URL. The message tells the scheme and no more, since
         anything else in a malformed URL may be a part of its password.
@@ -28,16 +30,18 @@ def client_from_url(url: str) -> Redis:
     if not separator:
         raise ConfigurationError(f"a cache URL begins with {_schemes()}; got one without a scheme")
     if scheme not in URL_SCHEMES:
-        raise ConfigurationError(f"a cache URL begins with {_schemes()}, not with {shorten(scheme)}")
+        # What is no scheme at all may be a password.
+        named = f"not with {shorten(scheme)}" if _SCHEME.fullmatch(scheme) else "and then goes on"
+        raise ConfigurationError(f"a cache URL begins with {_schemes()}, {named}")
     try:
         # What stands in the URL's query goes before what is passed here.
-        client = Redis.from_url(url, retry=Retry(NoBackoff(), 1), protocol=3)
+        client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), protocol=3)
         # redis-py looks at the names of parameters only when it makes a connection.
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
-    except (ValueError, TypeError):
+    except Exception:  # of many kinds, by what is wrong, some quoting the URL
         raise ConfigurationError(f"malformed {scheme}:// URL: host, port, database or a parameter is wrong") from None
     return client
 
 
 def _schemes() -> str:
-    return ", ".join(f"{scheme}://" for scheme in URL_SCHEMES)
+    return ", ".join(f"{scheme}://" for scheme in (*URL_SCHEMES, "memory"))

@@ -8,20 +8,28 @@ from redis.exceptions import RedisError
 
 from ..errors import CacheUnavailableError, one_line
 
-__all__ = ["FAILURES", "address_of", "unavailable"]
+__all__ = ["FAILURES", "address_of", "cause_of", "unavailable"]
 
-# What a request through redis-py can fail with: its own exceptions, the operating system's, and the
-# end of the time that a call has.
-FAILURES: Final = (RedisError, OSError, TimeoutError)
+# What a request through redis-py can fail with: its own exceptions, the operating system's, the end
+# of the time that a call has, and credentials or words of a server that its codec cannot take.
+FAILURES: Final = (RedisError, OSError, TimeoutError, UnicodeError)
 
 
-def unavailable(address: str, error: BaseException) -> CacheUnavailableError:
-    """The exception for callers; raise it ``from error``."""
+def unavailable(address: str, error: Exception) -> CacheUnavailableError:
+    """The exception for callers; raise it from :func:`cause_of`."""
     if isinstance(error, TimeoutError):
         reason = "no answer in time"
+    elif isinstance(error, UnicodeError):
+        # It holds what could not be encoded, which may be a password: not repeated, not chained.
+        return CacheUnavailableError(address, "text that the client's encoding cannot take")
     else:
         reason = f"{type(error).__name__}: {one_line(str(error))}"
     return CacheUnavailableError(address, reason)
+
+
+def cause_of(error: Exception) -> Exception | None:
+    """What to raise it ``from``: the error itself, unless it may hold a secret."""
+    return None if isinstance(error, UnicodeError) else error
 
 
 def address_of(connection_kwargs: dict[str, Any]) -> str:

@@ -8,26 +8,17 @@ from typing import Final, TypedDict
 import attrs
 
 from ..errors import ConfigurationError
-from ..observer import Observer
+from ..observer import Observer, as_observer
 
 __all__ = ["RedisOptions", "RedisOptionsDict"]
 
 _LONGEST_SECONDS: Final = 10 * 366 * 86_400.0
 
 
-def _or_silent(observer: Observer | None) -> Observer:
-    return Observer() if observer is None else observer
-
-
 def _check_seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not usable or not 0.001 <= value <= _LONGEST_SECONDS:
         raise ConfigurationError(f"{attribute.name} is a number of seconds from 0.001 to ten years, not {value!r}")
-
-
-def _check_observer(_: object, __: object, value: Observer) -> None:
-    if not isinstance(value, Observer):
-        raise ConfigurationError("observer is an instance of a subclass of aioblobcache.Observer")
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +34,7 @@ class RedisOptions:
     timeout: float = attrs.field(default=0.25, validator=_check_seconds)
     # How long a miss's token and a clear's tombstone live.
     guard_ttl: float = attrs.field(default=60.0, validator=_check_seconds)
-    observer: Observer = attrs.field(default=None, converter=_or_silent, validator=_check_observer)
+    observer: Observer = attrs.field(default=None, converter=as_observer)
 
     @property
     def ttl_ms(self) -> int | None:

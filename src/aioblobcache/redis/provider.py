@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from ..descriptor import Descriptor, require_cacheable
 from ..digest import Digest
@@ -17,7 +18,7 @@ from ..interfaces import FillToken
 from ..lifecycle import LoopBinding
 from ..names import validate_repository_name
 from .client import client_from_url
-from .failures import FAILURES, unavailable
+from .failures import FAILURES, cause_of, unavailable
 from .options import RedisOptions, RedisOptionsDict
 from .pipeline import PipelineRoad
 from .wire import (
@@ -53,7 +54,7 @@ class _Engine:
             async with asyncio.timeout(self.options.timeout):
                 return await self.road.send(requests)
         except FAILURES as error:
-            raise unavailable(self.road.address, error) from error
+            raise unavailable(self.road.address, error) from cause_of(error)
 
     async def run(self, call: ScriptCall) -> int:
         """Run a write script: one round trip, and another once for a server that does not know it.
@@ -64,10 +65,11 @@ class _Engine:
             async with asyncio.timeout(self.options.timeout):
                 [reply] = await self.road.send([call.request()])
                 if is_noscript(reply):
-                    _, reply = await self.road.send([call.load_request(), call.request()])
+                    loaded, reply = await self.road.send([call.load_request(), call.request()])
+                    reply = loaded if isinstance(loaded, RedisError) else reply
             return decode_count(reply)
         except FAILURES as error:
-            raise unavailable(self.road.address, error) from error
+            raise unavailable(self.road.address, error) from cause_of(error)
 
 
 class _RedisService:
@@ -124,7 +126,7 @@ class _RedisService:
             self._engine.options.observer.corrupt_entry(error)
             raise
         except FAILURES as error:
-            raise unavailable(self._engine.road.address, error) from error
+            raise unavailable(self._engine.road.address, error) from cause_of(error)
 
     async def set_descriptor(self, digest: str, descriptor: Descriptor) -> None:
         """Keep ``descriptor`` under ``digest``; in a repository, link the blob into it as well.
@@ -170,7 +172,7 @@ class _RedisService:
         try:
             return decode_token(replies, nonce)
         except FAILURES as error:
-            raise unavailable(self._engine.road.address, error) from error
+            raise unavailable(self._engine.road.address, error) from cause_of(error)
 
     async def fill(self, digest: str, descriptor: Descriptor, token: FillToken) -> bool:
         """Write the entry if nothing has cleared the blob since ``token`` was taken; say whether it was.
@@ -184,7 +186,7 @@ class _RedisService:
         digest = Digest(digest)
         require_cacheable(digest, descriptor)
         self._engine.binding.check()
-        if not token.permits_fill:
+        if not token.permits_fill or len(token.guards) != len(self._scope.guard_keys(digest)):
             return False
         return await self._engine.run(self._scope.write(digest, descriptor, self._engine.options.ttl_ms, token)) == 1
 

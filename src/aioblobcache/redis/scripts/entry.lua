@@ -8,12 +8,13 @@ local function delete_other_type(key, kind)
 end
 
 -- The first n keys are guards, and hold what ARGV[2] and the following say. A guard that is absent,
--- was buried or belongs to a later miss permits nothing. Once used the tokens are spent.
+-- was buried or belongs to a later miss permits nothing. The first is the scope's own, and spent;
+-- others are shared with the misses of other repositories, and are left to expire.
 local function guards_hold(n)
   for i = 1, n do
     if redis.call('GET', KEYS[i]) ~= ARGV[1 + i] then return false end
   end
-  for i = 1, n do redis.call('DEL', KEYS[i]) end
+  if n > 0 then redis.call('DEL', KEYS[1]) end
   return true
 end
 
