@@ -456,6 +456,30 @@ def test_an_option_out_of_range_is_refused(option, value):
         RedisBlobDescriptorCache.from_url("redis://127.0.0.1:1", **{option: value})
 
 
+@pytest.mark.parametrize("option", ["max_in_flight", "lanes"])
+@pytest.mark.parametrize("value", [0, -1, 1.0, True, "5", 10**9, None])
+def test_a_count_out_of_range_is_refused(option, value):
+    with pytest.raises(ConfigurationError, match=f"{option} is an int from 1 to 1000000"):
+        RedisBlobDescriptorCache.from_url("redis://127.0.0.1:1", **{option: value})
+
+
+async def test_several_lanes_serve_in_turn(client, server):
+    async with RedisBlobDescriptorCache.from_url(server.url, timeout=10.0, lanes=3) as cache:
+        repository = cache.repository_scoped(NAME)
+        await repository.set_descriptor(DIGEST, DESCRIPTOR)
+        assert await asyncio.gather(*(repository.stat(DIGEST) for _ in range(30))) == [DESCRIPTOR] * 30
+        assert cache.info() == {
+            "address": f"127.0.0.1:{server.port}",
+            "road": "lane",
+            "why_no_lane": None,
+            "lanes": 3,
+            "lanes_open": 3,
+            "in_flight": 0,
+            "waiting": 0,
+            "reconnects": 0,
+        }
+
+
 @pytest.mark.parametrize("client", [None, "redis://x", object()])
 def test_what_is_no_client_is_refused(client):
     with pytest.raises(ConfigurationError, match=r"client is a redis.asyncio.Redis"):

@@ -34,8 +34,8 @@ def test_a_scoped_stat_is_three_requests():
         (b"HMGET", b"blobs::" + DIGEST.encode(), b"digest", b"size", b"mediatype"),
         (b"HGET", b"repository::foo/bar::blobs::" + DIGEST.encode(), b"mediatype"),
     )
-    assert len(REPOSITORY.stat_requests(DIGEST)) == REPOSITORY.stat_length
-    assert len(GLOBAL.stat_requests(DIGEST)) == GLOBAL.stat_length
+    assert len(REPOSITORY.stat_requests(DIGEST)) == len(REPOSITORY.stat_shapes)
+    assert len(GLOBAL.stat_requests(DIGEST)) == len(GLOBAL.stat_shapes)
 
 
 def test_the_override_replaces_the_media_type():

@@ -7,18 +7,26 @@ from typing import Final, TypedDict
 
 import attrs
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, shorten
 from ..observer import Observer, as_observer
 
 __all__ = ["RedisOptions", "RedisOptionsDict"]
 
 _LONGEST_SECONDS: Final = 10 * 366 * 86_400.0
+_LARGEST_COUNT: Final = 1_000_000
 
 
 def _check_seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not usable or not 0.001 <= value <= _LONGEST_SECONDS:
-        raise ConfigurationError(f"{attribute.name} is a number of seconds from 0.001 to ten years, not {value!r}")
+        raise ConfigurationError(
+            f"{attribute.name} is a number of seconds from 0.001 to ten years, not {shorten(value)}"
+        )
+
+
+def _check_count(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST_COUNT:
+        raise ConfigurationError(f"{attribute.name} is an int from 1 to {_LARGEST_COUNT}, not {shorten(value)}")
 
 
 @attrs.frozen(kw_only=True)
@@ -34,6 +42,10 @@ class RedisOptions:
     timeout: float = attrs.field(default=0.25, validator=_check_seconds)
     # How long a miss's token and a clear's tombstone live.
     guard_ttl: float = attrs.field(default=60.0, validator=_check_seconds)
+    # How many requests of a lane may be under way at once; further callers wait their turn.
+    max_in_flight: int = attrs.field(default=4096, validator=_check_count)
+    # Connections for each node.
+    lanes: int = attrs.field(default=1, validator=_check_count)
     observer: Observer = attrs.field(default=None, converter=as_observer)
 
     @property
@@ -53,4 +65,6 @@ class RedisOptionsDict(TypedDict, total=False):
     ttl: float | None
     timeout: float
     guard_ttl: float
+    max_in_flight: int
+    lanes: int
     observer: Observer | None

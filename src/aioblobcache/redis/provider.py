@@ -1,81 +1,32 @@
-"""The Redis provider: what a caller asks, sent by a road and bounded in time."""
+"""The Redis provider: what a caller asks, in either scope."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from ..descriptor import Descriptor, require_cacheable
 from ..digest import Digest
 from ..errors import BlobUnknownError, ConfigurationError, CorruptEntryError
 from ..interfaces import FillToken
-from ..lifecycle import LoopBinding
 from ..names import validate_repository_name
 from .client import client_from_url
+from .engine import Engine
 from .failures import FAILURES, cause_of, unavailable
 from .options import RedisOptions, RedisOptionsDict
-from .pipeline import PipelineRoad
-from .wire import (
-    GlobalScope,
-    Reply,
-    RepositoryScope,
-    Request,
-    Scope,
-    ScriptCall,
-    decode_count,
-    decode_token,
-    is_noscript,
-    token_requests,
-)
+from .wire import GlobalScope, Reply, Scope, decode_token, repository_scope, token_requests, token_shapes
 
 __all__ = ["RedisBlobDescriptorCache", "RedisRepositoryCache"]
-
-
-class _Engine:
-    """What all services of one provider share: the road, the options, the event loop they serve."""
-
-    def __init__(self, client: Redis, options: RedisOptions, owner: str) -> None:
-        self.road = PipelineRoad(client)
-        self.options = options
-        self.binding = LoopBinding(owner)
-
-    async def send(self, requests: Sequence[Request]) -> list[Reply]:
-        """Send requests, in one round trip.
-
-        :raises CacheUnavailableError: no answer within the timeout.
-        """
-        try:
-            async with asyncio.timeout(self.options.timeout):
-                return await self.road.send(requests)
-        except FAILURES as error:
-            raise unavailable(self.road.address, error) from cause_of(error)
-
-    async def run(self, call: ScriptCall) -> int:
-        """Run a write script: one round trip, and another once for a server that does not know it.
-
-        :raises CacheUnavailableError: no answer within the timeout, or the server refused.
-        """
-        try:
-            async with asyncio.timeout(self.options.timeout):
-                [reply] = await self.road.send([call.request()])
-                if is_noscript(reply):
-                    loaded, reply = await self.road.send([call.load_request(), call.request()])
-                    reply = loaded if isinstance(loaded, RedisError) else reply
-            return decode_count(reply)
-        except FAILURES as error:
-            raise unavailable(self.road.address, error) from cause_of(error)
 
 
 class _RedisService:
     """One scope of the shared Redis: the whole registry, or one repository."""
 
-    def __init__(self, engine: _Engine, scope: Scope) -> None:
+    def __init__(self, engine: Engine, scope: Scope) -> None:
         self._engine = engine
         self._scope = scope
 
@@ -94,10 +45,13 @@ class _RedisService:
         :raises InvalidDigestError: ``digest`` is not one; nothing was sent.
         :raises CacheUnavailableError: Redis gave no usable answer within ``timeout``.
         """
-        digest = Digest(digest)
-        self._engine.binding.check()
-        replies = await self._engine.send(self._scope.stat_requests(digest))
-        return self._decode_stat(digest, replies)
+        if type(digest) is not Digest:
+            digest = Digest(digest)
+        try:
+            return await self._engine.stat(self._scope, digest)
+        except CorruptEntryError as error:
+            self._engine.options.observer.corrupt_entry(error)
+            raise
 
     async def stat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
         """Describe those of the blobs that are known, in one round trip for all.
@@ -106,11 +60,12 @@ class _RedisService:
         :raises CacheUnavailableError: Redis gave no usable answer within ``timeout``.
         """
         wanted = list(dict.fromkeys(Digest(digest) for digest in digests))
-        self._engine.binding.check()
         if not wanted:
             return {}
-        replies = await self._engine.send([request for d in wanted for request in self._scope.stat_requests(d)])
-        step = self._scope.stat_length
+        shapes = self._scope.stat_shapes
+        requests = [request for digest in wanted for request in self._scope.stat_requests(digest)]
+        replies = await self._engine.send(requests, shapes * len(wanted))
+        step = len(shapes)
         known: dict[Digest, Descriptor] = {}
         for index, digest in enumerate(wanted):
             try:
@@ -126,7 +81,7 @@ class _RedisService:
             self._engine.options.observer.corrupt_entry(error)
             raise
         except FAILURES as error:
-            raise unavailable(self._engine.road.address, error) from cause_of(error)
+            raise unavailable(self._engine.address, error) from cause_of(error)
 
     async def set_descriptor(self, digest: str, descriptor: Descriptor) -> None:
         """Keep ``descriptor`` under ``digest``; in a repository, link the blob into it as well.
@@ -141,7 +96,6 @@ class _RedisService:
         """
         digest = Digest(digest)
         require_cacheable(digest, descriptor)
-        self._engine.binding.check()
         await self._engine.run(self._scope.write(digest, descriptor, self._engine.options.ttl_ms, None))
 
     async def clear(self, digest: str) -> None:
@@ -155,7 +109,6 @@ class _RedisService:
         :raises CacheUnavailableError: no confirmation within ``timeout``: it may still take effect.
         """
         digest = Digest(digest)
-        self._engine.binding.check()
         if await self._engine.run(self._scope.clear(digest, _nonce(), self._engine.options.guard_ms)) == 0:
             raise self._scope.unknown(digest)
 
@@ -166,13 +119,13 @@ class _RedisService:
         :raises CacheUnavailableError: Redis gave no usable answer within ``timeout``.
         """
         digest = Digest(digest)
-        self._engine.binding.check()
         nonce = _nonce()
-        replies = await self._engine.send(token_requests(self._scope, digest, nonce, self._engine.options.guard_ms))
+        requests = token_requests(self._scope, digest, nonce, self._engine.options.guard_ms)
+        replies = await self._engine.send(requests, token_shapes(self._scope, digest))
         try:
             return decode_token(replies, nonce)
         except FAILURES as error:
-            raise unavailable(self._engine.road.address, error) from cause_of(error)
+            raise unavailable(self._engine.address, error) from cause_of(error)
 
     async def fill(self, digest: str, descriptor: Descriptor, token: FillToken) -> bool:
         """Write the entry if nothing has cleared the blob since ``token`` was taken; say whether it was.
@@ -185,10 +138,14 @@ class _RedisService:
         """
         digest = Digest(digest)
         require_cacheable(digest, descriptor)
-        self._engine.binding.check()
         if not token.permits_fill or len(token.guards) != len(self._scope.guard_keys(digest)):
             return False
-        return await self._engine.run(self._scope.write(digest, descriptor, self._engine.options.ttl_ms, token)) == 1
+        return (
+            await self._engine.run_here_or_nowhere(
+                self._scope.write(digest, descriptor, self._engine.options.ttl_ms, token)
+            )
+            == 1
+        )
 
 
 class RedisRepositoryCache(_RedisService):
@@ -197,8 +154,8 @@ class RedisRepositoryCache(_RedisService):
     Costs nothing to make, and compares equal for the same provider and name.
     """
 
-    def __init__(self, engine: _Engine, name: str) -> None:
-        super().__init__(engine, RepositoryScope(name))
+    def __init__(self, engine: Engine, name: str) -> None:
+        super().__init__(engine, repository_scope(name))
         self.name = name
 
     def __eq__(self, other: object) -> bool:
@@ -210,7 +167,7 @@ class RedisRepositoryCache(_RedisService):
         return hash((id(self._engine), self.name))
 
     def __repr__(self) -> str:
-        return f"<repository {self.name} of the blob descriptor cache at {self._engine.road.address}>"
+        return f"<repository {self.name} of the blob descriptor cache at {self._engine.address}>"
 
 
 class RedisBlobDescriptorCache(_RedisService):
@@ -226,6 +183,8 @@ class RedisBlobDescriptorCache(_RedisService):
       (default ``None``: no limit). Never put on the membership set, which is shared.
     * ``timeout``: seconds that a call may take in all (0.25).
     * ``guard_ttl``: seconds that a miss's token and a clear's tombstone live (60).
+    * ``max_in_flight``: requests that may be under way at once on a lane; more callers wait their turn (4096).
+    * ``lanes``: connections (1).
     * ``observer``: an :class:`~aioblobcache.Observer`.
 
     Needs Redis 7.0 or Valkey 7.2, or newer.
@@ -236,7 +195,7 @@ class RedisBlobDescriptorCache(_RedisService):
     def __init__(self, client: Redis, **options: Unpack[RedisOptionsDict]) -> None:
         if not isinstance(client, Redis):
             raise ConfigurationError(f"client is a redis.asyncio.Redis, not a {type(client).__name__}")
-        super().__init__(_Engine(client, RedisOptions(**options), type(self).__name__), GlobalScope())
+        super().__init__(Engine(client, RedisOptions(**options), type(self).__name__), GlobalScope())
         self._owned_client: Redis | None = None
 
     @classmethod
@@ -259,19 +218,30 @@ class RedisBlobDescriptorCache(_RedisService):
         """
         return RedisRepositoryCache(self._engine, validate_repository_name(name))
 
+    def info(self) -> dict[str, Any]:
+        """What is in use now, for people and dashboards.
+
+        ``road``: ``"lane"``, or ``"pipeline"`` where the client's connections cannot be taken over, and
+        then ``why_no_lane``. ``address``, ``lanes``, ``lanes_open``, ``in_flight`` and ``waiting`` (requests),
+        ``reconnects`` (since the provider was entered).
+        """
+        return self._engine.info()
+
     async def __aenter__(self) -> Self:
-        self._engine.binding.enter()
+        self._engine.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._engine.binding.leave()
-        if self._owned_client is not None:
-            await self._owned_client.aclose()
+        try:
+            await self._engine.aclose()
+        finally:
+            if self._owned_client is not None:
+                await self._owned_client.aclose()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} at {self._engine.road.address}>"
+        return f"<{type(self).__name__} at {self._engine.address}>"
 
 
 def _nonce() -> bytes:

@@ -10,13 +10,14 @@ differs between the two is here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NoReturn, Protocol, TypeAlias, cast
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import ClassVar, Final, NoReturn, Protocol, TypeAlias, cast
 
 import attrs
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from ..descriptor import Descriptor, written_digests
+from ..descriptor import Descriptor, is_media_type, trusted_descriptor, written_digests
 from ..digest import Digest
 from ..errors import BlobUnknownError, CorruptEntryError, InvalidDescriptorError, InvalidDigestError, shorten
 from ..interfaces import FillToken
@@ -57,13 +58,48 @@ class ScriptCall:
         return (b"SCRIPT", b"LOAD", self.script.source)
 
 
+# What a reply to a request can be, an error reply apart.
+Shape: TypeAlias = Callable[[object], bool]
+
+
+def is_count(reply: object) -> bool:
+    """EVALSHA of our scripts."""
+    return type(reply) is int
+
+
+def is_text(reply: object) -> bool:
+    """GET, HGET, SET NX, SCRIPT LOAD."""
+    return reply is None or type(reply) is bytes
+
+
+def is_flag(reply: object) -> bool:
+    """SISMEMBER."""
+    return type(reply) is int and reply in (0, 1)
+
+
+def is_fields(reply: object) -> bool:
+    """HMGET of three fields."""
+    return isinstance(reply, list) and len(reply) == 3 and all(map(is_text, reply))
+
+
+def require_shapes(replies: Sequence[Reply], shapes: Sequence[Shape]) -> None:
+    """Raise :class:`UnexpectedReplyError` unless each reply is an error or of its shape."""
+    for reply, is_of_shape in zip(replies, shapes, strict=True):
+        if not is_of_shape(reply) and not isinstance(reply, RedisError):
+            raise UnexpectedReplyError(f"{shorten(repr(reply))} where none can be ({is_of_shape.__name__})")
+
+
 class Scope(Protocol):
     """The requests and replies of one scope: the whole registry, or one repository."""
 
-    stat_length: int  # how many requests make a stat
+    stat_shapes: ClassVar[tuple[Shape, ...]]  # of the replies to a stat
 
     def stat_requests(self, digest: Digest) -> tuple[Request, ...]:
         """What to send, in one write."""
+        ...
+
+    def encode_stat(self, digest: Digest) -> bytes:
+        """The same, as bytes."""
         ...
 
     def decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
@@ -87,16 +123,27 @@ class Scope(Protocol):
         ...
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class GlobalScope:
-    """``blobs::<digest>`` alone: a blob that the registry holds somewhere."""
+    """``blobs::<digest>`` alone: a blob that the registry holds somewhere. Compares by identity."""
 
-    stat_length = 1
+    _templates: dict[int, bytes] = attrs.field(factory=dict, init=False, repr=False)
+    stat_shapes: ClassVar[tuple[Shape, ...]] = (is_fields,)
 
     def stat_requests(self, digest: Digest) -> tuple[Request, ...]:
         return (_descriptor_request(digest),)
 
+    def encode_stat(self, digest: Digest) -> bytes:
+        template = self._templates.get(len(digest))
+        if template is None:
+            template = self._templates[len(digest)] = _stat_template(self, len(digest))
+        return template % digest.encode()
+
     def decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
+        descriptor = _usual_descriptor(digest, replies[0], b"")
+        if descriptor is not None:
+            return descriptor
+        require_shapes(replies, self.stat_shapes)
         return _decode_descriptor(digest, None, replies[0])
 
     def write(self, digest: Digest, descriptor: Descriptor, ttl_ms: int | None, token: FillToken | None) -> ScriptCall:
@@ -121,15 +168,17 @@ class GlobalScope:
         return BlobUnknownError(digest)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class RepositoryScope:
     """Membership of a repository, the global descriptor, and the repository's own media type.
 
-    Nothing ties the three keys together: whichever is missing, the blob is unknown.
+    Nothing ties the three keys together: whichever is missing, the blob is unknown. Compares by
+    identity; :func:`repository_scope` gives the same one for a name while it is remembered.
     """
 
     name: str
-    stat_length = 3
+    _templates: dict[int, bytes] = attrs.field(factory=dict, init=False, repr=False)
+    stat_shapes: ClassVar[tuple[Shape, ...]] = (is_flag, is_fields, is_text)
 
     def stat_requests(self, digest: Digest) -> tuple[Request, ...]:
         return (
@@ -138,8 +187,20 @@ class RepositoryScope:
             (b"HGET", override_key(self.name, digest), b"mediatype"),
         )
 
+    def encode_stat(self, digest: Digest) -> bytes:
+        template = self._templates.get(len(digest))
+        if template is None:
+            template = self._templates[len(digest)] = _stat_template(self, len(digest))
+        encoded = digest.encode()
+        return template % (encoded, encoded, encoded)
+
     def decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
         member, fields, override = replies
+        if member == 1 and type(override) is bytes:
+            descriptor = _usual_descriptor(digest, fields, override)
+            if descriptor is not None:
+                return descriptor
+        require_shapes(replies, self.stat_shapes)
         if member == 0:
             raise self.unknown(digest)
         if member != 1:
@@ -185,6 +246,29 @@ class RepositoryScope:
         return BlobUnknownError(digest, self.name)
 
 
+@lru_cache(maxsize=16_384)
+def repository_scope(name: str) -> RepositoryScope:
+    """The scope of a repository, and what has been prepared for it."""
+    return RepositoryScope(name)
+
+
+def encode(requests: Iterable[Request]) -> bytes:
+    """Requests as they go over the wire: arrays of bulk strings (RESP)."""
+    parts: list[bytes] = []
+    for request in requests:
+        parts.append(b"*%d\r\n" % len(request))
+        parts.extend(b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in request)
+    return b"".join(parts)
+
+
+def _stat_template(scope: Scope, length: int) -> bytes:
+    """A scope's stat of any digest of ``length`` characters, with ``%b`` in the places of the digest."""
+    # What no key, name or command contains, of the same length.
+    placeholder = "\0" * length
+    requests = scope.stat_requests(cast("Digest", placeholder))
+    return encode(requests).replace(placeholder.encode(), b"%b")
+
+
 def token_requests(scope: Scope, digest: Digest, nonce: bytes, guard_ms: int) -> list[Request]:
     """Take every guard of the scope that is free, and read what stands in each now."""
     requests: list[Request] = []
@@ -192,6 +276,11 @@ def token_requests(scope: Scope, digest: Digest, nonce: bytes, guard_ms: int) ->
         requests.append((b"SET", key, _TOKEN + nonce, b"NX", b"PX", b"%d" % guard_ms))
         requests.append((b"GET", key))
     return requests
+
+
+def token_shapes(scope: Scope, digest: Digest) -> tuple[Shape, ...]:
+    """What the replies to that are."""
+    return (is_text,) * (2 * len(scope.guard_keys(digest)))
 
 
 def decode_token(replies: Sequence[Reply], nonce: bytes) -> FillToken:
@@ -240,6 +329,28 @@ def _write_arguments(descriptor: Descriptor, ttl_ms: int | None, token: FillToke
     )
 
 
+def _usual_descriptor(digest: Digest, fields: Reply, override: bytes) -> Descriptor | None:
+    """The descriptor, if all is there and as it nearly always is; else ``None``, and a closer look is due."""
+    if type(fields) is not list or len(fields) != 3:
+        return None
+    own, size, media_type = fields
+    if type(own) is not bytes or type(size) is not bytes or type(media_type) is not bytes:
+        return None
+    if own != digest.encode() or not size.isdigit() or len(size) >= _LONGEST_SIZE:
+        return None
+    usual = _media_type(media_type)
+    if override:
+        usual = usual and _media_type(override)
+    return trusted_descriptor(digest, int(size), usual) if usual else None
+
+
+@lru_cache(maxsize=512)
+def _media_type(stored: bytes) -> str:
+    """A media type, or nothing if it cannot be one. There are few, and each is made once."""
+    text = stored.decode("latin-1")
+    return text if is_media_type(text) else ""
+
+
 def _decode_descriptor(digest: Digest, repository: str | None, reply: Reply) -> Descriptor:
     """Decode ``HMGET digest size mediatype``.
 
@@ -247,8 +358,6 @@ def _decode_descriptor(digest: Digest, repository: str | None, reply: Reply) -> 
     """
     if not isinstance(reply, list):
         _reject(digest, repository, reply, "its descriptor is of another type")
-    if len(reply) != 3 or not all(field is None or isinstance(field, bytes) for field in reply):
-        raise UnexpectedReplyError(f"HMGET was answered by {shorten(repr(reply))}")
     own, size, media_type = cast("list[bytes | None]", reply)
     if own is None or size is None:
         raise BlobUnknownError(digest, repository)

@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-__all__ = ["CLEAR_GLOBAL", "CLEAR_SCOPED", "WRITE_GLOBAL", "WRITE_SCOPED", "Script"]
+__all__ = ["ALL", "CLEAR_GLOBAL", "CLEAR_SCOPED", "WRITE_GLOBAL", "WRITE_SCOPED", "Script"]
 
 _INCLUDE: Final = "-- include: entry.lua\n"
 
@@ -36,3 +36,4 @@ WRITE_GLOBAL: Final = Script.load("write_global.lua")
 WRITE_SCOPED: Final = Script.load("write_scoped.lua")
 CLEAR_GLOBAL: Final = Script.load("clear_global.lua")
 CLEAR_SCOPED: Final = Script.load("clear_scoped.lua")
+ALL: Final = (WRITE_GLOBAL, WRITE_SCOPED, CLEAR_GLOBAL, CLEAR_SCOPED)

@@ -1,0 +1,371 @@
+"""A lane: one connection that all callers share, each tick of the event loop one write.
+
+* Requests stand in the *backlog* until they are handed to the transport, in order; from then on they
+  are *in flight* until their last reply has been read. Replies are matched first in, first out.
+* A caller that is cancelled leaves its request's place in the order: the reply is read and dropped.
+* Whatever makes the order doubtful (a reply of an impossible shape, one too many, a protocol error,
+  none in time) poisons the lane: the transport is aborted, everyone waiting is told, and a new
+  connection is opened. While there is none, calls fail at once.
+
+Only this module touches the two queues; only the event loop calls into it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import hiredis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from ..descriptor import Descriptor
+from ..digest import Digest
+from ..errors import CacheUnavailableError
+from .failures import cause_of, unavailable
+from .slots import CallSlot, Slot, StatSlot
+from .takeover import Taken, TakeoverError
+from .wire import Reply, Request, Scope, Shape, UnexpectedReplyError, encode, is_text
+
+__all__ = ["Lane"]
+
+_log = logging.getLogger("aioblobcache.lane")
+
+_NOTHING: Final = object()
+
+# Between attempts to connect, in seconds; each is drawn from half of it to the whole.
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 1.0
+
+# The largest reply we ask for is far smaller; a server that sends this much without ending one is broken.
+_LARGEST_REPLY: Final = 16 * 1024 * 1024
+
+# Deadlines closer together than this, in seconds, are noticed together.
+_COARSEST: Final = 0.005
+
+
+class _Stream(asyncio.Protocol):
+    """The protocol of one connection of a lane: what a connection that was given up still says is not heard."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self.ended = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lane._stream is self:
+            self._lane._data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set()
+        if self._lane._stream is self:
+            self._lane._lose(exc or RedisConnectionError("the server closed the connection"))
+
+    def pause_writing(self) -> None:
+        if self._lane._stream is self:
+            self._lane._paused = True
+
+    def resume_writing(self) -> None:
+        if self._lane._stream is self:
+            self._lane._paused = False
+            self._lane._flush()
+
+
+class Lane:
+    """One multiplexed connection to one node, opened again whenever it is lost.
+
+    ``connect`` gives a protocol a transport; ``greeting`` are requests that begin each connection.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[asyncio.Protocol], Awaitable[Taken]],
+        address: str,
+        *,
+        timeout: float,
+        max_in_flight: int,
+        greeting: Sequence[Request] = (),
+    ) -> None:
+        self.address = address
+        self.unsupported: TakeoverError | None = None
+        self.reconnects = 0
+        self._connect = connect
+        self._timeout = timeout
+        self._max_in_flight = max_in_flight
+        self._greeting = greeting
+        self._loop = asyncio.get_running_loop()
+        self._taken: Taken | None = None
+        self._transport: asyncio.Transport | None = None
+        self._stream: _Stream | None = None
+        # Until the first attempt to connect has ended, callers wait for it.
+        self._opening = True
+        self._closed = False
+        self._failure: Exception = RedisConnectionError("not connected yet")
+        self._lost = asyncio.Event()
+        self._paused = False
+        self._backlog: deque[Slot] = deque()
+        self._in_flight: deque[Slot] = deque()
+        self._unsent_stats: dict[tuple[Scope, Digest], StatSlot] = {}
+        self._scheduled = False
+        self._tick_deadline = 0.0
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._received = 0  # bytes, ever
+        self._reader = _new_reader()
+        self._replies: list[Reply] = []  # of the request whose turn it is
+        self._incomplete = 0  # bytes since the last whole reply
+        self._keeper = self._loop.create_task(self._keep_open())
+
+    # --- what callers do -------------------------------------------------------------------------
+
+    def stat(self, scope: Scope, digest: Digest) -> asyncio.Future[Descriptor]:
+        """Ask for a descriptor; fails with ``BlobUnknownError``, ``CacheUnavailableError`` or ``RefusedError``."""
+        if not self._scheduled:
+            self._schedule()
+        future: asyncio.Future[Descriptor] = self._loop.create_future()
+        key = (scope, digest)
+        # An answer may be shared only while the question has not been sent: one on its way may be older
+        # than a clear that was acknowledged before this caller asked. Nor with one that has little time left.
+        waiting = self._unsent_stats.get(key)
+        if waiting is not None and waiting.deadline >= self._tick_deadline - self._timeout / 2:
+            waiting.futures.append(future)
+            return future
+        self._unsent_stats[key] = slot = StatSlot(scope, digest, future, self._tick_deadline)
+        self._backlog.append(slot)
+        return future
+
+    def call(self, requests: Sequence[Request], shapes: Sequence[Shape]) -> asyncio.Future[list[Reply]]:
+        """Send requests, and get their replies in order, error replies in their places.
+
+        ``shapes``: what each reply can be; anything else poisons the lane.
+        """
+        if not self._scheduled:
+            self._schedule()
+        future: asyncio.Future[list[Reply]] = self._loop.create_future()
+        self._backlog.append(CallSlot(encode(requests), shapes, future, self._tick_deadline))
+        return future
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection now."""
+        return self._transport is not None
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """How many requests are in flight, and how many wait to be sent."""
+        return len(self._in_flight), len(self._backlog)
+
+    async def aclose(self) -> None:
+        """Close the connection; whoever still waits is told that the cache is unavailable."""
+        stream = self._stream
+        self.close()
+        while not self._keeper.done():  # redis-py may swallow one cancellation, see `_keep_open`
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper], timeout=0.05)
+        if stream is not None:
+            await stream.ended.wait()  # an aborted transport closes its socket in a later tick
+
+    def close(self) -> None:
+        """The part of it that needs no waiting."""
+        self._closed = True
+        self._opening = False
+        self._keeper.cancel()
+        self._lose(RedisConnectionError("the provider was closed"))
+
+    # --- sending ---------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        """Arrange for one write at the end of this tick, or raise if there is nothing to write to."""
+        if self._transport is None and not self._opening:
+            raise self._unavailable()
+        self._scheduled = True
+        self._tick_deadline = self._loop.time() + self._timeout
+        self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        backlog, in_flight, transport = self._backlog, self._in_flight, self._transport
+        if transport is not None and not self._paused:
+            room = self._max_in_flight - len(in_flight)
+            now = self._loop.time()
+            chunks = []
+            while backlog and room > 0:
+                slot = self._take_from_backlog()
+                if slot.abandoned():
+                    continue
+                slot.sent = now
+                in_flight.append(slot)
+                chunks.append(slot.encode())
+                room -= 1
+            if chunks:
+                transport.write(b"".join(chunks))
+        if self._sweep_timer is None and (in_flight or backlog):
+            self._arm_sweep()
+
+    def _take_from_backlog(self) -> Slot:
+        slot = self._backlog.popleft()
+        if type(slot) is StatSlot:
+            key = (slot.scope, slot.digest)
+            if self._unsent_stats.get(key) is slot:
+                del self._unsent_stats[key]
+        return slot
+
+    # --- receiving -------------------------------------------------------------------------------
+
+    def _data_received(self, data: bytes) -> None:
+        """Parse replies, and give each to the request whose turn it is."""
+        self._received += len(data)
+        in_flight, replies, gets = self._in_flight, self._replies, self._reader.gets
+        self._incomplete += len(data)
+        self._reader.feed(data)
+        try:
+            while (reply := gets()) is not _NOTHING:
+                self._incomplete = 0
+                if type(reply) is hiredis.PushNotification:
+                    continue
+                if not in_flight:
+                    raise UnexpectedReplyError("a reply that nobody asked for")  # noqa: TRY301
+                replies.append(reply)
+                slot = in_flight[0]
+                if len(replies) == slot.due:
+                    settled, replies = replies, []
+                    slot.settle(settled)
+                    in_flight.popleft()
+        except Exception as error:  # the parser's own are of many kinds; after any the order is in doubt
+            self._lose(error)
+            return
+        self._replies = replies
+        if self._incomplete > _LARGEST_REPLY:
+            self._lose(UnexpectedReplyError("a reply without end"))
+        elif self._backlog and not self._scheduled:
+            self._flush()
+
+    # --- deadlines -------------------------------------------------------------------------------
+
+    def _arm_sweep(self) -> None:
+        """See to it that the next deadline is noticed: that of a caller, or of the server."""
+        now = self._loop.time()
+        times = [slot.deadline for slot in self._in_flight if slot.deadline > now]
+        if self._in_flight:
+            times.append(self._in_flight[0].sent + self._timeout)
+        if self._backlog:  # in the order of its deadlines, unlike what is in flight behind a greeting
+            times.append(self._backlog[0].deadline)
+        if times:
+            self._sweep_timer = self._loop.call_at(max(min(times), now + _COARSEST), self._sweep)
+
+    def _sweep(self) -> None:
+        """Tell the callers whose time is over, and if the server had all of its own look once more."""
+        self._sweep_timer = None
+        now = self._loop.time()
+        while self._backlog and self._backlog[0].deadline <= now:
+            self._take_from_backlog().fail(self._too_late)
+        for slot in self._in_flight:
+            if slot.deadline <= now:
+                slot.fail(self._too_late)  # its place stays: the reply will be read and dropped
+        if self._in_flight and self._in_flight[0].sent + self._timeout <= now:
+            # In a process that was suspended or busy the answer may be waiting in the socket. What is
+            # scheduled from here runs before the socket is looked at, what that schedules runs after.
+            self._loop.call_soon(self._loop.call_soon, self._look_again, self._in_flight[0], self._received)
+        else:
+            self._arm_sweep()
+
+    def _look_again(self, overdue: Slot, received: int) -> None:
+        if self._in_flight and self._in_flight[0] is overdue:
+            silent = self._received == received
+            if silent or overdue.sent + 2 * self._timeout <= self._loop.time():
+                self._lose(TimeoutError())
+                return
+        if self._sweep_timer is None:
+            self._arm_sweep()
+
+    def _too_late(self) -> Exception:
+        return self._caused_by(TimeoutError())
+
+    # --- losing and opening ----------------------------------------------------------------------
+
+    def _unavailable(self) -> Exception:
+        if self.unsupported is not None:
+            return TakeoverError(*self.unsupported.args)
+        return self._caused_by(self._failure)
+
+    def _caused_by(self, failure: Exception) -> CacheUnavailableError:
+        error = unavailable(self.address, failure)
+        error.__cause__ = cause_of(failure)
+        return error
+
+    def _lose(self, failure: Exception) -> None:
+        """Give up the connection, if there is one, and everyone who waits for it."""
+        if self._taken is not None:
+            # Not closed but aborted: what is buffered must not be sent to a server that may yet act on it.
+            self._taken.abort()
+            if not self._closed:
+                _log.warning("lost the connection to %s: %s", self.address, unavailable(self.address, failure).reason)
+        self._transport = self._taken = self._stream = None
+        self._failure = failure
+        self._fail_all()
+        self._lost.set()
+
+    def _fail_all(self) -> None:
+        waiting = [*self._in_flight, *self._backlog]
+        self._in_flight.clear()
+        self._backlog.clear()
+        self._unsent_stats.clear()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+            self._sweep_timer = None
+        for slot in waiting:
+            slot.fail(self._unavailable)
+
+    async def _keep_open(self) -> None:
+        pause = 0.0
+        while True:
+            opened = self._loop.time()
+            try:
+                async with asyncio.timeout(max(self._timeout, 1.0)):
+                    stream = _Stream(self)
+                    taken = await self._connect(stream)
+            except TakeoverError as error:
+                _log.warning("using the client's own connections to %s: %s", self.address, error)
+                self.unsupported = error
+                self._opening = False
+                self._fail_all()
+                return
+            except Exception as error:  # redis-py's connecting fails in more ways than it declares
+                self._opening = False
+                self._lose(error)
+            else:
+                if self._closed:  # redis-py 8.1 swallows a cancellation that comes while it connects
+                    taken.abort()
+                    return
+                # Nothing has been awaited since the transport was handed over: no event can have been missed.
+                self._adopt(stream, taken)
+                await self._lost.wait()
+                self.reconnects += 1
+            if self._loop.time() - opened > _LONGEST_PAUSE:
+                pause = 0.0
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+
+    def _adopt(self, stream: _Stream, taken: Taken) -> None:
+        self._lost.clear()
+        self._reader, self._replies, self._incomplete = _new_reader(), [], 0
+        self._taken, self._transport, self._stream = taken, taken.transport, stream
+        self._opening = self._paused = False
+        _log.info("connected to %s", self.address)
+        if self._greeting:
+            self._backlog.appendleft(self._greet())
+        self._flush()
+
+    def _greet(self) -> CallSlot:
+        """What begins a connection; a refusal shows itself when what it was for is used."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return CallSlot(
+            encode(self._greeting), [is_text] * len(self._greeting), future, self._loop.time() + self._timeout
+        )
+
+
+def _new_reader() -> hiredis.Reader:
+    return hiredis.Reader(replyError=ResponseError, notEnoughData=_NOTHING)
