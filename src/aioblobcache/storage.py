@@ -217,7 +217,7 @@ class RegistryStorage:
         StorageLayout(root)
         try:
             store = from_url(url, **store_options)
-        except Exception as error:  # of many kinds, by what obstore cannot use
+        except (BaseError, OSError, ValueError, TypeError, OverflowError) as error:
             # Only a folder's name is safe to repeat: other URLs and options may hold credentials.
             known = isinstance(url, str) and url.startswith("file:")
             reason = _reason(error) if known else "obstore accepts neither the URL nor its options as they are"

@@ -8,6 +8,7 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from ..errors import ConfigurationError, shorten
 
@@ -38,7 +39,7 @@ def client_from_url(url: str) -> Redis:
         client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), protocol=3)
         # redis-py looks at the names of parameters only when it makes a connection.
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
-    except Exception:  # of many kinds, by what is wrong, some quoting the URL
+    except (RedisError, ValueError, TypeError, AttributeError, KeyError):  # by what is wrong; some quote the URL
         raise ConfigurationError(f"malformed {scheme}:// URL: host, port, database or a parameter is wrong") from None
     return client
 
