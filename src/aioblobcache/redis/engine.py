@@ -94,6 +94,10 @@ class Engine:
             replies = await self._by_pipeline(scope.stat_requests(digest), refused.deadline)
         except TakeoverError:
             replies = await self._by_pipeline(scope.stat_requests(digest), self._deadline())
+        return self.decode_stat(scope, digest, replies)
+
+    def decode_stat(self, scope: Scope, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
+        """What the replies to one stat mean; raises what :meth:`stat` raises."""
         try:
             return scope.decode_stat(digest, replies)
         except FAILURES as error:

@@ -8,7 +8,6 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
-from .failures import address_of
 from .wire import Reply, Request
 
 __all__ = ["PipelineRoad"]
@@ -24,7 +23,6 @@ class PipelineRoad:
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._turns = asyncio.Semaphore(min(_MOST_CONNECTIONS, client.connection_pool.max_connections))
-        self.address = address_of(client.connection_pool.connection_kwargs)
 
     async def send(self, requests: Sequence[Request]) -> list[Reply]:
         """Send the requests in one write; error replies are returned in their places.

@@ -76,12 +76,10 @@ class _RedisService:
 
     def _decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
         try:
-            return self._scope.decode_stat(digest, replies)
+            return self._engine.decode_stat(self._scope, digest, replies)
         except CorruptEntryError as error:
             self._engine.options.observer.corrupt_entry(error)
             raise
-        except FAILURES as error:
-            raise unavailable(self._engine.address, error) from cause_of(error)
 
     async def set_descriptor(self, digest: str, descriptor: Descriptor) -> None:
         """Keep ``descriptor`` under ``digest``; in a repository, link the blob into it as well.

@@ -25,7 +25,26 @@ from . import scripts
 from .keys import descriptor_guard_key, descriptor_key, membership_guard_key, membership_key, override_key
 from .scripts import Script
 
-__all__ = ["GlobalScope", "Reply", "RepositoryScope", "Request", "Scope", "ScriptCall", "UnexpectedReplyError"]
+__all__ = [
+    "GlobalScope",
+    "Reply",
+    "RepositoryScope",
+    "Request",
+    "Scope",
+    "ScriptCall",
+    "Shape",
+    "UnexpectedReplyError",
+    "decode_count",
+    "decode_token",
+    "encode",
+    "is_count",
+    "is_noscript",
+    "is_text",
+    "repository_scope",
+    "require_shapes",
+    "token_requests",
+    "token_shapes",
+]
 
 Request: TypeAlias = tuple[bytes, ...]
 Reply: TypeAlias = int | bytes | list["Reply"] | RedisError | None
@@ -123,21 +142,36 @@ class Scope(Protocol):
         ...
 
 
+class _StatTemplates(dict[int, bytes]):
+    """A scope's stat of any digest, by its length, with ``%b`` in the places of the digest; made when first used."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__()
+        self._scope = scope
+
+    def __missing__(self, length: int) -> bytes:
+        # What no key, name or command contains, of the same length.
+        placeholder = "\0" * length
+        requests = self._scope.stat_requests(cast("Digest", placeholder))
+        template = self[length] = encode(requests).replace(placeholder.encode(), b"%b")
+        return template
+
+
+_TEMPLATES: Final = attrs.Factory(_StatTemplates, takes_self=True)
+
+
 @attrs.frozen(eq=False)
 class GlobalScope:
     """``blobs::<digest>`` alone: a blob that the registry holds somewhere. Compares by identity."""
 
-    _templates: dict[int, bytes] = attrs.field(factory=dict, init=False, repr=False)
+    _templates: _StatTemplates = attrs.field(default=_TEMPLATES, init=False, repr=False)
     stat_shapes: ClassVar[tuple[Shape, ...]] = (is_fields,)
 
     def stat_requests(self, digest: Digest) -> tuple[Request, ...]:
         return (_descriptor_request(digest),)
 
     def encode_stat(self, digest: Digest) -> bytes:
-        template = self._templates.get(len(digest))
-        if template is None:
-            template = self._templates[len(digest)] = _stat_template(self, len(digest))
-        return template % digest.encode()
+        return self._templates[len(digest)] % digest.encode()
 
     def decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
         descriptor = _usual_descriptor(digest, replies[0], b"")
@@ -177,7 +211,7 @@ class RepositoryScope:
     """
 
     name: str
-    _templates: dict[int, bytes] = attrs.field(factory=dict, init=False, repr=False)
+    _templates: _StatTemplates = attrs.field(default=_TEMPLATES, init=False, repr=False)
     stat_shapes: ClassVar[tuple[Shape, ...]] = (is_flag, is_fields, is_text)
 
     def stat_requests(self, digest: Digest) -> tuple[Request, ...]:
@@ -188,11 +222,8 @@ class RepositoryScope:
         )
 
     def encode_stat(self, digest: Digest) -> bytes:
-        template = self._templates.get(len(digest))
-        if template is None:
-            template = self._templates[len(digest)] = _stat_template(self, len(digest))
         encoded = digest.encode()
-        return template % (encoded, encoded, encoded)
+        return self._templates[len(digest)] % (encoded, encoded, encoded)
 
     def decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
         member, fields, override = replies
@@ -259,14 +290,6 @@ def encode(requests: Iterable[Request]) -> bytes:
         parts.append(b"*%d\r\n" % len(request))
         parts.extend(b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in request)
     return b"".join(parts)
-
-
-def _stat_template(scope: Scope, length: int) -> bytes:
-    """A scope's stat of any digest of ``length`` characters, with ``%b`` in the places of the digest."""
-    # What no key, name or command contains, of the same length.
-    placeholder = "\0" * length
-    requests = scope.stat_requests(cast("Digest", placeholder))
-    return encode(requests).replace(placeholder.encode(), b"%b")
 
 
 def token_requests(scope: Scope, digest: Digest, nonce: bytes, guard_ms: int) -> list[Request]:
