@@ -1,0 +1,68 @@
+"""The command: ``python -m benchmarks --help``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from .contest import Settings, run_contest
+from .peers import PEERS
+from .table import show
+
+app = App(name="python -m benchmarks", help="Measure this library beside its peers, on one server, in one run.")
+
+
+@app.default
+def run(
+    *,
+    peers: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    callers: Annotated[list[int] | None, Parameter(consume_multiple=True, negative="")] = None,
+    seconds: float = 1.0,
+    rounds: int = 5,
+    output: Path = Path("build/benchmarks/results.json"),
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    uvloop: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Measure, print the ratios, and write every round to a file.
+
+    Every answer is compared with what is kept: a wrong one ends the run. Peers that are not
+    installed are left out, with a line that says how to install them.
+
+    Parameters
+    ----------
+    peers
+        Who takes part; all by default.
+    callers
+        How many ask at once: 1, 16, 128 and 512 by default.
+    seconds
+        How long each peer does each job in each round.
+    rounds
+        How often they take turns; what is printed are medians.
+    output
+        The JSON file.
+    quick
+        A short form, within a minute: fewer jobs and rounds. Its figures are rough.
+    uvloop
+        Run the Python peers on uvloop.
+    """
+    console = Console()
+    names = peers or list(PEERS)
+    for name in names:
+        if name not in PEERS:
+            raise ValueError(f"no peer is called {name!r}; they are: {', '.join(PEERS)}")
+    loop = "uvloop" if uvloop else "asyncio"
+    if quick:
+        settings = Settings(names, callers or [1, 128], 0.3, 3, workloads=("hit",), batches=(100,), loop=loop)
+    else:
+        settings = Settings(names, callers or [1, 16, 128, 512], seconds, rounds, loop=loop)
+    results = run_contest(settings, console.print)
+    results.write(output)
+    show(results, console)
+    console.print(f"every round: {output}")
+
+
+if __name__ == "__main__":
+    app()

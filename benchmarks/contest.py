@@ -1,0 +1,158 @@
+"""Runs the peers side by side: each in a process of its own, on one server, taking turns within each round."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import attrs
+
+from . import ceiling
+from .ceiling import Ceiling, measure_ceiling
+from .corpus import Corpus, write_corpus
+from .jobs import HIT, MISS, MIXED, Job, Measurement, many
+from .peers import PEERS, MissingPeerError
+from .results import Results, Sample
+from .server import Server, running_server
+
+__all__ = ["Settings", "run_contest"]
+
+_ROOT: Final = Path(__file__).parents[1]
+_WARM_UP: Final = 0.1  # seconds of each job that are not counted
+
+
+@attrs.frozen
+class Settings:
+    """Who takes part, and in what."""
+
+    peers: Sequence[str]
+    callers: Sequence[int]
+    seconds: float  # of each job
+    rounds: int
+    workloads: Sequence[str] = (HIT, MISS, MIXED)
+    batches: Sequence[int] = (10, 100)
+    batch_callers: int = 16
+    loop: str = "asyncio"
+
+    def jobs(self) -> list[Job]:
+        """What each peer does in a round."""
+        single = [Job(workload, callers, self.seconds) for workload in self.workloads for callers in self.callers]
+        return single + [Job(many(batch), self.batch_callers, self.seconds) for batch in self.batches]
+
+
+class PeerProcess:
+    """A peer's process; used as a context manager."""
+
+    def __init__(self, name: str, server: Server, folder: Path, loop: str) -> None:
+        self.name = name
+        command = PEERS[name].command(name, server.address, folder, loop)
+        self._process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def does(self, job: Job) -> bool:
+        """Whether it has what the job needs."""
+        return job.batch == 1 or PEERS[self.name].has_stat_many
+
+    def do(self, job: Job) -> Measurement:
+        """Let it do a job, and return what it measured."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(attrs.asdict(job)), file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.name} failed at {job}: what it said stands above")
+        return Measurement(**json.loads(line))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it."""
+        if kind is None:
+            self._process.communicate()
+        else:
+            self._process.kill()
+            self._process.wait()
+
+
+def run_contest(settings: Settings, say: Callable[[str], None]) -> Results:
+    """Measure, telling ``say`` how far it has come."""
+    versions = {"python": platform.python_version()}
+    for name in settings.peers:
+        try:
+            versions[name] = PEERS[name].version()
+        except MissingPeerError as error:
+            say(f"without {name}: {error}")
+    if cure := ceiling.missing():
+        say(f"without the server's ceiling: {cure}")
+    ceilings: list[Ceiling] = []
+    samples: list[Sample] = []
+    with tempfile.TemporaryDirectory(prefix="aioblobcache-benchmarks-") as name, ExitStack() as stack:
+        folder = Path(name)
+        write_corpus(folder)
+        corpus = Corpus.read(folder)
+        server = stack.enter_context(running_server(folder / "valkey"))
+        server.load(corpus.blobs)
+        versions["server"] = server.version()
+        peers = [
+            stack.enter_context(PeerProcess(name, server, folder, settings.loop))
+            for name in settings.peers
+            if name in versions
+        ]
+        for number in range(settings.rounds):
+            say(f"round {number + 1} of {settings.rounds}")
+            if not cure:
+                ceilings.append(measure_ceiling(server.port, corpus.blobs[0]))
+            # Each round begins with another peer: none always follows the same one.
+            turn = number % len(peers)
+            in_turn = [*peers[turn:], *peers[:turn]]
+            for job in settings.jobs():
+                samples.extend(_measure(number, peer, job, server) for peer in in_turn if peer.does(job))
+    order = {name: place for place, name in enumerate(settings.peers)}
+    samples.sort(key=lambda sample: (sample.round, order[sample.peer]))
+    return Results(
+        datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        _machine(),
+        versions,
+        attrs.asdict(settings),
+        ceilings,
+        samples,
+    )
+
+
+def _measure(number: int, peer: PeerProcess, job: Job, server: Server) -> Sample:
+    peer.do(attrs.evolve(job, seconds=_WARM_UP))
+    before = server.counts()
+    own = peer.do(job)
+    after = server.counts()
+    return Sample(
+        number,
+        peer.name,
+        job.workload,
+        job.callers,
+        own,
+        after.cpu_seconds - before.cpu_seconds,
+        after.stats - before.stats,
+    )
+
+
+def _machine() -> dict[str, str]:
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory_bytes": str(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        "system": f"{platform.system()} {platform.release()}",
+    }

@@ -1,0 +1,79 @@
+"""The peers by their names, in the order in which they are shown."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from . import distribution
+from .interface import Peer
+
+__all__ = ["PEERS", "PYTHON_PEERS", "MissingPeerError", "PeerKind"]
+
+
+class MissingPeerError(Exception):
+    """A peer that is not installed; the text says how to install it."""
+
+
+@attrs.frozen
+class PeerKind:
+    """A peer that is a Python library: where its class is, and what has to be installed for it."""
+
+    module: str
+    class_name: str
+    library: str
+    has_stat_many: bool = True
+
+    def __call__(self) -> Peer:
+        """The peer itself, which imports its library."""
+        return getattr(import_module(self.module, __package__), self.class_name)()  # type: ignore[no-any-return]
+
+    def command(self, name: str, address: str, folder: Path, loop: str) -> list[str]:
+        """What starts its process."""
+        return [sys.executable, "-m", "benchmarks.client", name, address, str(folder), loop]
+
+    def version(self) -> str:
+        """What is installed.
+
+        :raises MissingPeerError: nothing is.
+        """
+        try:
+            return f"{self.library} {importlib.metadata.version(self.library)}"
+        except importlib.metadata.PackageNotFoundError:
+            raise MissingPeerError(f"pip install {self.library}") from None
+
+
+@attrs.frozen
+class GoKind:
+    """The provider that CNCF Distribution itself uses, in a Go program of ours."""
+
+    has_stat_many: bool = False
+
+    def command(self, name: str, address: str, folder: Path, loop: str) -> list[str]:
+        """What starts its process; builds it, if need be."""
+        return [str(distribution.program()), address, str(folder)]
+
+    def version(self) -> str:
+        """What is installed.
+
+        :raises MissingPeerError: nothing is.
+        """
+        if cure := distribution.missing():
+            raise MissingPeerError(cure)
+        return distribution.version()
+
+
+PYTHON_PEERS: Final = {
+    "aioblobcache": PeerKind(".ours", "Ours", "aioblobcache"),
+    "redis-py pipeline": PeerKind(".redis_py", "RedisPyPipeline", "redis"),
+    "redis-py awaits": PeerKind(".redis_py", "RedisPyAwaits", "redis", has_stat_many=False),
+    "coredis": PeerKind(".coredis_pipeline", "CoredisPipeline", "coredis"),
+    "valkey-glide": PeerKind(".glide_batch", "GlideBatch", "valkey-glide"),
+}
+
+PEERS: Final[dict[str, PeerKind | GoKind]] = {**PYTHON_PEERS, "Distribution (Go)": GoKind()}

@@ -1,0 +1,87 @@
+"""What every Python peer is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple, Protocol
+
+from ..corpus import Blob
+
+__all__ = ["Answer", "Keys", "Peer", "Stated"]
+
+
+class Answer(Protocol):
+    """A descriptor, whatever its class."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def media_type(self) -> str: ...
+
+
+class Peer(Protocol):
+    """A client of the cache. Those who are not this library return the cheapest thing that holds an answer."""
+
+    def open(self, host: str, port: int) -> AbstractAsyncContextManager[Peer]:
+        """Connect, for as long as the context lasts."""
+        ...
+
+    async def stat(self, repository: str, digest: str) -> Answer:
+        """A blob that the repository holds."""
+        ...
+
+    async def is_unknown(self, repository: str, digest: str) -> bool:
+        """Ask for a blob, and say whether it is unknown."""
+        ...
+
+    async def stat_many(self, repository: str, digests: list[str]) -> dict[str, Answer]:
+        """Blobs that the repository holds, in one round trip."""
+        ...
+
+    async def set(self, blob: Blob) -> None:
+        """Set a descriptor, as Distribution does."""
+        ...
+
+
+class Stated(NamedTuple):
+    """An answer that nothing has validated."""
+
+    digest: str
+    size: int
+    media_type: str
+
+    @classmethod
+    def of(cls, member: Any, fields: list[bytes], override: bytes) -> Stated:
+        """What the three replies say; fails if the blob is unknown."""
+        if not member:
+            raise KeyError(fields)
+        digest, size, _ = fields
+        return cls(digest.decode(), int(size), override.decode())
+
+    @classmethod
+    def of_many(cls, digests: Sequence[str], replies: Sequence[Any]) -> dict[str, Answer]:
+        """The same of several blobs, each with its three replies."""
+        triples = zip(replies[::3], replies[1::3], replies[2::3], strict=True)
+        return {digest: cls.of(*triple) for digest, triple in zip(digests, triples, strict=True)}
+
+
+class Keys:
+    """The keys that Distribution uses."""
+
+    @staticmethod
+    def membership(repository: str) -> str:
+        """The set of a repository's digests."""
+        return f"repository::{repository}::blobs"
+
+    @staticmethod
+    def descriptor(digest: str) -> str:
+        """The global descriptor."""
+        return f"blobs::{digest}"
+
+    @staticmethod
+    def override(repository: str, digest: str) -> str:
+        """The repository's own media type."""
+        return f"repository::{repository}::blobs::{digest}"

@@ -1,0 +1,75 @@
+"""The server that all peers share, and what it says about itself."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+from redis import Redis
+
+from aioblobcache.cli.embedded import embedded_valkey
+
+from .corpus import Blob
+from .peers.interface import Keys
+
+__all__ = ["Server", "ServerCounts", "running_server"]
+
+
+@attrs.frozen
+class ServerCounts:
+    """What a server has done since it was started."""
+
+    cpu_seconds: float
+    stats: int  # SISMEMBER commands: one for each scoped stat that reached it
+
+
+@attrs.frozen
+class Server:
+    """A running Valkey."""
+
+    host: str
+    port: int
+    _client: Redis
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+        return f"{self.host}:{self.port}"
+
+    def load(self, blobs: list[Blob]) -> None:
+        """Keep the blobs as Distribution does, and take no snapshots meanwhile."""
+        self._client.config_set("save", "")
+        lines = []
+        for blob in blobs:
+            lines.append(f"HSET {Keys.descriptor(blob.digest)} digest {blob.digest} size {blob.size}")
+            lines.append(f"HSETNX {Keys.descriptor(blob.digest)} mediatype {blob.media_type}")
+            lines.append(f"HSET {Keys.override(blob.repository, blob.digest)} mediatype {blob.media_type}")
+            lines.append(f"SADD {Keys.membership(blob.repository)} {blob.digest}")
+        with socket.create_connection((self.host, self.port)) as connection:
+            connection.sendall("\r\n".join([*lines, "PING", ""]).encode())
+            replies = b""
+            while not replies.endswith(b"+PONG\r\n"):
+                replies = replies[-16:] + connection.recv(1 << 20)
+
+    def counts(self) -> ServerCounts:
+        """What it has done so far."""
+        cpu = self._client.info("cpu")
+        sismember = self._client.info("commandstats").get("cmdstat_sismember", {"calls": 0})
+        return ServerCounts(cpu["used_cpu_user"] + cpu["used_cpu_sys"], sismember["calls"])
+
+    def version(self) -> str:
+        """What it calls itself."""
+        info = self._client.info("server")
+        name = info.get("server_name", "redis")
+        return f"{name} {info.get(f'{name}_version', info['redis_version'])}"
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[Server]:
+    """Start a Valkey on a free port, and stop it."""
+    with embedded_valkey(folder) as url, Redis.from_url(url) as client:
+        settings = client.connection_pool.connection_kwargs
+        yield Server(settings["host"], settings["port"], client)
