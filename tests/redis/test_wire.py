@@ -9,7 +9,8 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from aioblobcache import BlobUnknownError, CorruptEntryError, Descriptor, Digest, FillToken
 from aioblobcache.redis import wire
-from aioblobcache.redis.wire import GlobalScope, RepositoryScope, UnexpectedReplyError
+from aioblobcache.redis.resp import UnexpectedReplyError
+from aioblobcache.redis.wire import GlobalScope, RepositoryScope
 from tests.strategies import descriptors, digests, names
 
 DIGEST = Digest.of(b"x")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from itertools import cycle
-from typing import Any, Final
+from itertools import chain, cycle
+from typing import Any, Final, TypeAlias, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from ..descriptor import Descriptor
 from ..digest import Digest
@@ -19,14 +19,25 @@ from .failures import FAILURES, address_of, cause_of, unavailable
 from .lane import Lane
 from .options import RedisOptions
 from .pipeline import PipelineRoad
+from .resp import Reply, Request, Shape, error_code, is_count, is_text
 from .slots import RefusedError
 from .takeover import TakeoverError, take_over
-from .wire import Reply, Request, Scope, ScriptCall, Shape, decode_count, is_count, is_noscript, is_text
+from .wire import Answer, Scope, ScriptCall, decode_count, is_noscript
 
-__all__ = ["Engine"]
+__all__ = ["OBSTACLES", "Engine", "Obstacle"]
 
 # Error replies that mean "elsewhere" or "not now": redis-py knows what to do with each.
 _SLOW_ROAD: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN"})
+
+
+# So many blobs of one stat are decoded at a time: the event loop has others to serve.
+_PIECE: Final = 256
+
+# What keeps a lane from answering, and redis-py may know a way around.
+Obstacle: TypeAlias = RefusedError | TakeoverError
+OBSTACLES: Final = (RefusedError, TakeoverError)
+
+_T = TypeVar("_T")
 
 
 class Engine:
@@ -79,27 +90,37 @@ class Engine:
             "reconnects": sum(lane.reconnects for lane in self._lanes),
         }
 
-    async def stat(self, scope: Scope, digest: Digest) -> Descriptor:
-        """Ask for one descriptor.
+    def stat(self, scope: Scope, digest: Digest) -> asyncio.Future[Descriptor]:
+        """Ask for one descriptor, by a lane.
 
-        :raises BlobUnknownError: not known in this scope.
-        :raises CacheUnavailableError: no usable answer within the timeout.
+        Raises, or the future does, besides ``BlobUnknownError`` and ``CacheUnavailableError`` an
+        *obstacle*: then :meth:`around` is the way.
         """
         self.binding.check()
-        try:
-            return await next(self._next_lane).stat(scope, digest)
-        except RefusedError as refused:
-            if not _takes_slow_road(refused.reply):
-                raise unavailable(self.address, refused.reply) from cause_of(refused.reply)
-            replies = await self._by_pipeline(scope.stat_requests(digest), refused.deadline)
-        except TakeoverError:
-            replies = await self._by_pipeline(scope.stat_requests(digest), self._deadline())
-        return self.decode_stat(scope, digest, replies)
+        return next(self._next_lane).stat(scope, digest)
 
-    def decode_stat(self, scope: Scope, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
-        """What the replies to one stat mean; raises what :meth:`stat` raises."""
+    async def stat_many(self, scope: Scope, digests: Sequence[Digest]) -> list[Answer]:
+        """The same of several at once; misses are in their places."""
+        self.binding.check()
+        lane = next(self._next_lane)
+        pieces = (digests[start : start + _PIECE] for start in range(0, len(digests), _PIECE))
+        answers = await asyncio.gather(*(lane.stat_many(scope, piece) for piece in pieces))
+        return list(chain.from_iterable(answers))
+
+    async def around(self, obstacle: Obstacle, requests: Sequence[Request], decode: Callable[[list[Reply]], _T]) -> _T:
+        """Repeat through redis-py what a lane could not do, if it is such that redis-py can.
+
+        :raises CacheUnavailableError: it is not, or gave no usable answer in what is left of the timeout.
+        """
+        if isinstance(obstacle, TakeoverError):
+            deadline = self._deadline()
+        elif _takes_slow_road(obstacle.reply):
+            deadline = obstacle.deadline
+        else:
+            raise unavailable(self.address, obstacle.reply) from cause_of(obstacle.reply)
+        replies = await self._by_pipeline(requests, deadline)
         try:
-            return scope.decode_stat(digest, replies)
+            return decode(replies)
         except FAILURES as error:
             raise unavailable(self.address, error) from cause_of(error)
 
@@ -157,4 +178,4 @@ class Engine:
 
 
 def _takes_slow_road(reply: Reply) -> bool:
-    return isinstance(reply, ResponseError) and str(reply).partition(" ")[0] in _SLOW_ROAD
+    return error_code(reply) in _SLOW_ROAD

@@ -17,6 +17,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import hiredis
@@ -27,15 +28,17 @@ from ..descriptor import Descriptor
 from ..digest import Digest
 from ..errors import CacheUnavailableError
 from .failures import cause_of, unavailable
-from .slots import CallSlot, Slot, StatSlot
+from .resp import Reply, Request, Shape, UnexpectedReplyError, encode, is_text
+from .slots import CallSlot, Slot, StatManySlot, StatSlot
 from .takeover import Taken, TakeoverError
-from .wire import Reply, Request, Scope, Shape, UnexpectedReplyError, encode, is_text
+from .wire import Answer, Scope
 
 __all__ = ["Lane"]
 
 _log = logging.getLogger("aioblobcache.lane")
 
 _NOTHING: Final = object()
+_Push: Final = hiredis.PushNotification
 
 # Between attempts to connect, in seconds; each is drawn from half of it to the whole.
 _FIRST_PAUSE: Final = 0.02
@@ -116,6 +119,8 @@ class Lane:
         self._reader = _new_reader()
         self._replies: list[Reply] = []  # of the request whose turn it is
         self._incomplete = 0  # bytes since the last whole reply
+        # What loop.create_future() does, without its frame of Python.
+        self._new_future: Callable[[], asyncio.Future[Any]] = partial(asyncio.Future, loop=self._loop)
         self._keeper = self._loop.create_task(self._keep_open())
 
     # --- what callers do -------------------------------------------------------------------------
@@ -124,7 +129,7 @@ class Lane:
         """Ask for a descriptor; fails with ``BlobUnknownError``, ``CacheUnavailableError`` or ``RefusedError``."""
         if not self._scheduled:
             self._schedule()
-        future: asyncio.Future[Descriptor] = self._loop.create_future()
+        future: asyncio.Future[Descriptor] = self._new_future()
         key = (scope, digest)
         # An answer may be shared only while the question has not been sent: one on its way may be older
         # than a clear that was acknowledged before this caller asked. Nor with one that has little time left.
@@ -136,6 +141,14 @@ class Lane:
         self._backlog.append(slot)
         return future
 
+    def stat_many(self, scope: Scope, digests: Sequence[Digest]) -> asyncio.Future[list[Answer]]:
+        """Ask for several descriptors; misses are in their places. Fails with the other two."""
+        if not self._scheduled:
+            self._schedule()
+        future: asyncio.Future[list[Answer]] = self._new_future()
+        self._backlog.append(StatManySlot(scope, digests, future, self._tick_deadline))
+        return future
+
     def call(self, requests: Sequence[Request], shapes: Sequence[Shape]) -> asyncio.Future[list[Reply]]:
         """Send requests, and get their replies in order, error replies in their places.
 
@@ -143,7 +156,7 @@ class Lane:
         """
         if not self._scheduled:
             self._schedule()
-        future: asyncio.Future[list[Reply]] = self._loop.create_future()
+        future: asyncio.Future[list[Reply]] = self._new_future()
         self._backlog.append(CallSlot(encode(requests), shapes, future, self._tick_deadline))
         return future
 
@@ -186,25 +199,33 @@ class Lane:
 
     def _flush(self) -> None:
         self._scheduled = False
-        backlog, in_flight, transport = self._backlog, self._in_flight, self._transport
-        if transport is not None and not self._paused:
-            room = self._max_in_flight - len(in_flight)
-            now = self._loop.time()
-            chunks = []
-            while backlog and room > 0:
-                slot = self._take_from_backlog()
-                if slot.abandoned():
-                    continue
-                slot.sent = now
-                in_flight.append(slot)
-                chunks.append(slot.encode())
-                room -= 1
-            if chunks:
-                transport.write(b"".join(chunks))
-        if self._sweep_timer is None and (in_flight or backlog):
+        if self._transport is not None and not self._paused:
+            slots = self._take_from_backlog(self._max_in_flight - len(self._in_flight))
+            if slots:
+                now = self._loop.time()
+                for slot in slots:
+                    slot.sent = now
+                self._in_flight.extend(slots)
+                self._transport.write(b"".join([slot.encode() for slot in slots]))
+        if self._sweep_timer is None and (self._in_flight or self._backlog):
             self._arm_sweep()
 
-    def _take_from_backlog(self) -> Slot:
+    def _take_from_backlog(self, most: int) -> list[Slot]:
+        """Up to ``most`` of those whose turn it is, without those that nobody waits for any more."""
+        backlog, unsent = self._backlog, self._unsent_stats
+        if len(backlog) <= most:
+            slots = [slot for slot in backlog if not slot.abandoned()]
+            backlog.clear()
+            unsent.clear()
+            return slots
+        slots = []
+        while backlog and len(slots) < most:
+            slot = self._pop_backlog()
+            if not slot.abandoned():
+                slots.append(slot)
+        return slots
+
+    def _pop_backlog(self) -> Slot:
         slot = self._backlog.popleft()
         if type(slot) is StatSlot:
             key = (slot.scope, slot.digest)
@@ -218,21 +239,24 @@ class Lane:
         """Parse replies, and give each to the request whose turn it is."""
         self._received += len(data)
         in_flight, replies, gets = self._in_flight, self._replies, self._reader.gets
+        missing = in_flight[0].due - len(replies) if in_flight else 1
         self._incomplete += len(data)
         self._reader.feed(data)
         try:
             while (reply := gets()) is not _NOTHING:
                 self._incomplete = 0
-                if type(reply) is hiredis.PushNotification:
+                if type(reply) is _Push:
+                    continue
+                replies.append(reply)
+                missing -= 1
+                if missing:
                     continue
                 if not in_flight:
                     raise UnexpectedReplyError("a reply that nobody asked for")  # noqa: TRY301
-                replies.append(reply)
-                slot = in_flight[0]
-                if len(replies) == slot.due:
-                    settled, replies = replies, []
-                    slot.settle(settled)
-                    in_flight.popleft()
+                settled, replies = replies, []
+                in_flight[0].settle(settled)
+                in_flight.popleft()
+                missing = in_flight[0].due if in_flight else 1
         except Exception as error:  # the parser's own are of many kinds; after any the order is in doubt
             self._lose(error)
             return
@@ -260,7 +284,7 @@ class Lane:
         self._sweep_timer = None
         now = self._loop.time()
         while self._backlog and self._backlog[0].deadline <= now:
-            self._take_from_backlog().fail(self._too_late)
+            self._pop_backlog().fail(self._too_late)
         for slot in self._in_flight:
             if slot.deadline <= now:
                 slot.fail(self._too_late)  # its place stays: the reply will be read and dropped
@@ -360,7 +384,7 @@ class Lane:
 
     def _greet(self) -> CallSlot:
         """What begins a connection; a refusal shows itself when what it was for is used."""
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future = self._new_future()
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return CallSlot(
             encode(self._greeting), [is_text] * len(self._greeting), future, self._loop.time() + self._timeout

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
-from .wire import Reply, Request
+from .resp import Reply, Request
 
 __all__ = ["PipelineRoad"]
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import lru_cache, partial
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Final, Self, Unpack
 
 from redis.asyncio import Redis
 
 from ..descriptor import Descriptor, require_cacheable
-from ..digest import Digest
-from ..errors import BlobUnknownError, ConfigurationError, CorruptEntryError
+from ..digest import Digest, as_digest
+from ..errors import ConfigurationError, CorruptEntryError
 from ..interfaces import FillToken
 from ..names import validate_repository_name
 from .client import client_from_url
-from .engine import Engine
+from .engine import OBSTACLES, Engine, Obstacle
 from .failures import FAILURES, cause_of, unavailable
 from .options import RedisOptions, RedisOptionsDict
-from .wire import GlobalScope, Reply, Scope, decode_token, repository_scope, token_requests, token_shapes
+from .wire import Answer, GlobalScope, RepositoryScope, Scope, decode_token, token_requests, token_shapes
 
 __all__ = ["RedisBlobDescriptorCache", "RedisRepositoryCache"]
+
+
+_REMEMBERED_REPOSITORIES: Final = 16_384
 
 
 class _RedisService:
@@ -46,9 +50,20 @@ class _RedisService:
         :raises CacheUnavailableError: Redis gave no usable answer within ``timeout``.
         """
         if type(digest) is not Digest:
-            digest = Digest(digest)
+            digest = as_digest(digest)
         try:
             return await self._engine.stat(self._scope, digest)
+        except OBSTACLES as error:
+            obstacle = error
+        except CorruptEntryError as error:
+            self._engine.options.observer.corrupt_entry(error)
+            raise
+        return await self._stat_around(obstacle, digest)
+
+    async def _stat_around(self, obstacle: Obstacle, digest: Digest) -> Descriptor:
+        decode = partial(self._scope.decode_stat, digest)
+        try:
+            return await self._engine.around(obstacle, self._scope.stat_requests(digest), decode)
         except CorruptEntryError as error:
             self._engine.options.observer.corrupt_entry(error)
             raise
@@ -59,27 +74,24 @@ class _RedisService:
         :raises InvalidDigestError: one of ``digests`` is not one; nothing was sent.
         :raises CacheUnavailableError: Redis gave no usable answer within ``timeout``.
         """
-        wanted = list(dict.fromkeys(Digest(digest) for digest in digests))
+        wanted = list(dict.fromkeys(map(Digest, digests)))
         if not wanted:
             return {}
-        shapes = self._scope.stat_shapes
-        requests = [request for digest in wanted for request in self._scope.stat_requests(digest)]
-        replies = await self._engine.send(requests, shapes * len(wanted))
-        step = len(shapes)
         known: dict[Digest, Descriptor] = {}
-        for index, digest in enumerate(wanted):
-            try:
-                known[digest] = self._decode_stat(digest, replies[index * step : (index + 1) * step])
-            except BlobUnknownError:
-                continue
+        for digest, answer in zip(wanted, await self._stat_many(wanted), strict=True):
+            if type(answer) is Descriptor:
+                known[digest] = answer
+            elif isinstance(answer, CorruptEntryError):
+                self._engine.options.observer.corrupt_entry(answer)
         return known
 
-    def _decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
+    async def _stat_many(self, digests: list[Digest]) -> list[Answer]:
         try:
-            return self._engine.decode_stat(self._scope, digest, replies)
-        except CorruptEntryError as error:
-            self._engine.options.observer.corrupt_entry(error)
-            raise
+            return await self._engine.stat_many(self._scope, digests)
+        except OBSTACLES as error:
+            obstacle = error
+        decode = partial(self._scope.decode_stat_many, digests)
+        return await self._engine.around(obstacle, self._scope.stat_many_requests(digests), decode)
 
     async def set_descriptor(self, digest: str, descriptor: Descriptor) -> None:
         """Keep ``descriptor`` under ``digest``; in a repository, link the blob into it as well.
@@ -153,7 +165,7 @@ class RedisRepositoryCache(_RedisService):
     """
 
     def __init__(self, engine: Engine, name: str) -> None:
-        super().__init__(engine, repository_scope(name))
+        super().__init__(engine, RepositoryScope(validate_repository_name(name)))
         self.name = name
 
     def __eq__(self, other: object) -> bool:
@@ -195,6 +207,8 @@ class RedisBlobDescriptorCache(_RedisService):
             raise ConfigurationError(f"client is a redis.asyncio.Redis, not a {type(client).__name__}")
         super().__init__(Engine(client, RedisOptions(**options), type(self).__name__), GlobalScope())
         self._owned_client: Redis | None = None
+        # A handler asks for one with each request; nothing that could be told apart is shared.
+        self._repository = lru_cache(_REMEMBERED_REPOSITORIES)(partial(RedisRepositoryCache, self._engine))
 
     @classmethod
     def from_url(cls, url: str, **options: Unpack[RedisOptionsDict]) -> Self:
@@ -214,7 +228,7 @@ class RedisBlobDescriptorCache(_RedisService):
 
         :raises RepositoryNameError: not a repository name.
         """
-        return RedisRepositoryCache(self._engine, validate_repository_name(name))
+        return self._repository(name) if type(name) is str else self._repository(validate_repository_name(name))
 
     def info(self) -> dict[str, Any]:
         """What is in use now, for people and dashboards.

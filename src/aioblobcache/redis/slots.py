@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 from redis.exceptions import RedisError
 
 from ..descriptor import Descriptor
 from ..digest import Digest
 from ..errors import BlobUnknownError
-from .wire import Reply, Scope, Shape, UnexpectedReplyError, require_shapes
+from .resp import Reply, Shape, UnexpectedReplyError, require_shapes
+from .wire import Answer, Scope
 
-__all__ = ["CallSlot", "RefusedError", "Slot", "StatSlot"]
+__all__ = ["CallSlot", "RefusedError", "Slot", "StatManySlot", "StatSlot"]
 
 
 class RefusedError(Exception):
-    """A stat that was answered by an error reply, which came with ``deadline`` still to go."""
+    """A question that was answered by an error reply, which came with ``deadline`` still to go."""
 
     def __init__(self, reply: RedisError, deadline: float) -> None:
         super().__init__(reply)
@@ -30,13 +32,14 @@ class StatSlot:
 
     __slots__ = ("deadline", "digest", "due", "futures", "scope", "sent")
 
+    sent: float  # event loop time, set by the lane
+
     def __init__(self, scope: Scope, digest: Digest, future: asyncio.Future[Descriptor], deadline: float) -> None:
         self.scope = scope
         self.digest = digest
         self.due = len(scope.stat_shapes)
         self.futures = [future]
-        self.deadline = deadline  # event loop time, as the next
-        self.sent = 0.0
+        self.deadline = deadline  # event loop time
 
     def encode(self) -> bytes:
         return self.scope.encode_stat(self.digest)
@@ -44,22 +47,19 @@ class StatSlot:
     def settle(self, replies: list[Reply]) -> None:
         try:
             descriptor = self.scope.decode_stat(self.digest, replies)
-        except BlobUnknownError as error:
-            for future in self.futures:
-                if not future.done():
-                    future.set_exception(type(error)(*error.args))  # each caller raises one of its own
+        except BlobUnknownError as miss:
+            self.fail(partial(type(miss), *miss.args))
         except UnexpectedReplyError:
             raise
-        except RedisError as error:
-            for future in self.futures:
-                if not future.done():
-                    future.set_exception(RefusedError(error, self.deadline))
+        except RedisError as reply:
+            self.fail(partial(RefusedError, reply, self.deadline))
         else:
             for future in self.futures:
                 if not future.done():
                     future.set_result(descriptor)
 
     def fail(self, error: Callable[[], Exception]) -> None:
+        """Tell everyone, each by an exception of their own."""
         for future in self.futures:
             if not future.done():
                 future.set_exception(error())
@@ -69,20 +69,64 @@ class StatSlot:
         return futures[0].done() and all(future.done() for future in futures)
 
 
-class CallSlot:
+class _OfOneCaller:
+    """A place that nobody shares."""
+
+    __slots__ = ("deadline", "due", "future", "sent")
+
+    sent: float
+
+    def __init__(self, due: int, future: asyncio.Future[Any], deadline: float) -> None:
+        self.due = due
+        self.future = future
+        self.deadline = deadline
+
+    def fail(self, error: Callable[[], Exception]) -> None:
+        if not self.future.done():
+            self.future.set_exception(error())
+
+    def abandoned(self) -> bool:
+        return bool(self.future.done())
+
+
+class StatManySlot(_OfOneCaller):
+    """A stat of several blobs of one scope."""
+
+    __slots__ = ("digests", "scope")
+
+    def __init__(
+        self, scope: Scope, digests: Sequence[Digest], future: asyncio.Future[list[Answer]], deadline: float
+    ) -> None:
+        super().__init__(scope.replies_to_stat_many(len(digests)), future, deadline)
+        self.scope = scope
+        self.digests = digests
+
+    def encode(self) -> bytes:
+        return self.scope.encode_stat_many(self.digests)
+
+    def settle(self, replies: list[Reply]) -> None:
+        try:
+            answers = self.scope.decode_stat_many(self.digests, replies)
+        except UnexpectedReplyError:
+            raise
+        except RedisError as reply:
+            self.fail(partial(RefusedError, reply, self.deadline))
+        else:
+            if not self.future.done():
+                self.future.set_result(answers)
+
+
+class CallSlot(_OfOneCaller):
     """Any other group of requests; its caller gets the replies, once they are of the shapes they can have."""
 
-    __slots__ = ("deadline", "due", "future", "requests", "sent", "shapes")
+    __slots__ = ("requests", "shapes")
 
     def __init__(
         self, requests: bytes, shapes: Sequence[Shape], future: asyncio.Future[list[Reply]], deadline: float
     ) -> None:
+        super().__init__(len(shapes), future, deadline)
         self.requests = requests
         self.shapes = shapes
-        self.due = len(shapes)
-        self.future = future
-        self.deadline = deadline
-        self.sent = 0.0
 
     def encode(self) -> bytes:
         return self.requests
@@ -92,12 +136,5 @@ class CallSlot:
         if not self.future.done():
             self.future.set_result(replies)
 
-    def fail(self, error: Callable[[], Exception]) -> None:
-        if not self.future.done():
-            self.future.set_exception(error())
 
-    def abandoned(self) -> bool:
-        return self.future.done()
-
-
-Slot: TypeAlias = StatSlot | CallSlot
+Slot: TypeAlias = StatSlot | StatManySlot | CallSlot

@@ -1,63 +1,59 @@
 """What is said to Redis and what its replies mean, by the wire contract. No I/O, no clock.
 
-A request is a tuple of ``bytes``. A reply is what a RESP parser makes of it: ``int``, ``bytes``,
-``None``, ``list``; an error reply is a ``RedisError`` *instance*. Decoders return a value or raise
-:class:`BlobUnknownError`, :class:`CorruptEntryError`, or the error reply itself.
-
 ``GlobalScope`` and ``RepositoryScope`` say the same sentences of their scope; everything that
-differs between the two is here.
+differs between the two is here. Decoders return a value or raise :class:`BlobUnknownError`,
+:class:`CorruptEntryError`, the error reply itself, or :class:`UnexpectedReplyError`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from typing import ClassVar, Final, NoReturn, Protocol, TypeAlias, cast
+from typing import ClassVar, Final, Protocol, TypeAlias, cast
 
 import attrs
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError
 
-from ..descriptor import Descriptor, is_media_type, trusted_descriptor, written_digests
+from ..descriptor import Descriptor, written_digests
 from ..digest import Digest
-from ..errors import BlobUnknownError, CorruptEntryError, InvalidDescriptorError, InvalidDigestError, shorten
+from ..errors import BlobUnknownError
 from ..interfaces import FillToken
 from . import scripts
 from .keys import descriptor_guard_key, descriptor_key, membership_guard_key, membership_key, override_key
+from .resp import (
+    Reply,
+    Request,
+    Shape,
+    encode,
+    error_code,
+    is_fields,
+    is_flag,
+    is_flags,
+    is_text,
+    raise_reply,
+    require_shapes,
+)
 from .scripts import Script
+from .stored import decode_descriptor, decode_override, reject, usual_descriptor
 
 __all__ = [
+    "Answer",
     "GlobalScope",
-    "Reply",
     "RepositoryScope",
-    "Request",
     "Scope",
     "ScriptCall",
-    "Shape",
-    "UnexpectedReplyError",
     "decode_count",
     "decode_token",
-    "encode",
-    "is_count",
     "is_noscript",
-    "is_text",
-    "repository_scope",
-    "require_shapes",
     "token_requests",
     "token_shapes",
 ]
 
-Request: TypeAlias = tuple[bytes, ...]
-Reply: TypeAlias = int | bytes | list["Reply"] | RedisError | None
+# What a stat of several blobs says of each.
+Answer: TypeAlias = Descriptor | BlobUnknownError
 
 # What stands in a guard: who took it, or that it was buried, and something never used before.
 _TOKEN: Final = b"token:"
 _TOMBSTONE: Final = b"tombstone:"
-
-_LONGEST_SIZE: Final = len(str(2**63 - 1))
-
-
-class UnexpectedReplyError(RedisError):
-    """A reply of a shape that the request cannot have: the stream is not to be trusted."""
 
 
 @attrs.frozen
@@ -77,37 +73,6 @@ class ScriptCall:
         return (b"SCRIPT", b"LOAD", self.script.source)
 
 
-# What a reply to a request can be, an error reply apart.
-Shape: TypeAlias = Callable[[object], bool]
-
-
-def is_count(reply: object) -> bool:
-    """EVALSHA of our scripts."""
-    return type(reply) is int
-
-
-def is_text(reply: object) -> bool:
-    """GET, HGET, SET NX, SCRIPT LOAD."""
-    return reply is None or type(reply) is bytes
-
-
-def is_flag(reply: object) -> bool:
-    """SISMEMBER."""
-    return type(reply) is int and reply in (0, 1)
-
-
-def is_fields(reply: object) -> bool:
-    """HMGET of three fields."""
-    return isinstance(reply, list) and len(reply) == 3 and all(map(is_text, reply))
-
-
-def require_shapes(replies: Sequence[Reply], shapes: Sequence[Shape]) -> None:
-    """Raise :class:`UnexpectedReplyError` unless each reply is an error or of its shape."""
-    for reply, is_of_shape in zip(replies, shapes, strict=True):
-        if not is_of_shape(reply) and not isinstance(reply, RedisError):
-            raise UnexpectedReplyError(f"{shorten(repr(reply))} where none can be ({is_of_shape.__name__})")
-
-
 class Scope(Protocol):
     """The requests and replies of one scope: the whole registry, or one repository."""
 
@@ -123,6 +88,22 @@ class Scope(Protocol):
 
     def decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
         """What the replies to that mean."""
+        ...
+
+    def stat_many_requests(self, digests: Sequence[Digest]) -> list[Request]:
+        """The question about several blobs, in one write."""
+        ...
+
+    def encode_stat_many(self, digests: Sequence[Digest]) -> bytes:
+        """The same, as bytes."""
+        ...
+
+    def replies_to_stat_many(self, count: int) -> int:
+        """How many replies there are to that about so many blobs."""
+        ...
+
+    def decode_stat_many(self, digests: Sequence[Digest], replies: Sequence[Reply]) -> list[Answer]:
+        """What they mean, blob by blob: misses are returned in their places."""
         ...
 
     def write(self, digest: Digest, descriptor: Descriptor, ttl_ms: int | None, token: FillToken | None) -> ScriptCall:
@@ -142,43 +123,53 @@ class Scope(Protocol):
         ...
 
 
-class _StatTemplates(dict[int, bytes]):
-    """A scope's stat of any digest, by its length, with ``%b`` in the places of the digest; made when first used."""
+class _Templates(dict[int, bytes]):
+    """Requests about any digest, by its length, with ``%b`` in the places of the digest; made when first used."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, requests: Callable[[Digest], Iterable[Request]]) -> None:
         super().__init__()
-        self._scope = scope
+        self._requests = requests
 
     def __missing__(self, length: int) -> bytes:
         # What no key, name or command contains, of the same length.
         placeholder = "\0" * length
-        requests = self._scope.stat_requests(cast("Digest", placeholder))
+        requests = self._requests(cast("Digest", placeholder))
         template = self[length] = encode(requests).replace(placeholder.encode(), b"%b")
         return template
 
 
-_TEMPLATES: Final = attrs.Factory(_StatTemplates, takes_self=True)
-
-
-@attrs.frozen(eq=False)
 class GlobalScope:
-    """``blobs::<digest>`` alone: a blob that the registry holds somewhere. Compares by identity."""
+    """``blobs::<digest>`` alone: a blob that the registry holds somewhere."""
 
-    _templates: _StatTemplates = attrs.field(default=_TEMPLATES, init=False, repr=False)
     stat_shapes: ClassVar[tuple[Shape, ...]] = (is_fields,)
+
+    def __init__(self) -> None:
+        self._stat = _Templates(self.stat_requests)
 
     def stat_requests(self, digest: Digest) -> tuple[Request, ...]:
         return (_descriptor_request(digest),)
 
     def encode_stat(self, digest: Digest) -> bytes:
-        return self._templates[len(digest)] % digest.encode()
+        return self._stat[len(digest)] % digest.encode()
 
     def decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
-        descriptor = _usual_descriptor(digest, replies[0], b"")
+        descriptor = usual_descriptor(digest, replies[0], b"")
         if descriptor is not None:
             return descriptor
         require_shapes(replies, self.stat_shapes)
-        return _decode_descriptor(digest, None, replies[0])
+        return decode_descriptor(digest, None, replies[0])
+
+    def stat_many_requests(self, digests: Sequence[Digest]) -> list[Request]:
+        return [_descriptor_request(digest) for digest in digests]
+
+    def encode_stat_many(self, digests: Sequence[Digest]) -> bytes:
+        return b"".join(map(self.encode_stat, digests))
+
+    def replies_to_stat_many(self, count: int) -> int:
+        return count
+
+    def decode_stat_many(self, digests: Sequence[Digest], replies: Sequence[Reply]) -> list[Answer]:
+        return _answers(self, digests, zip(replies))
 
     def write(self, digest: Digest, descriptor: Descriptor, ttl_ms: int | None, token: FillToken | None) -> ScriptCall:
         guards = self.guard_keys(digest) if token else ()
@@ -202,48 +193,66 @@ class GlobalScope:
         return BlobUnknownError(digest)
 
 
-@attrs.frozen(eq=False)
 class RepositoryScope:
     """Membership of a repository, the global descriptor, and the repository's own media type.
 
-    Nothing ties the three keys together: whichever is missing, the blob is unknown. Compares by
-    identity; :func:`repository_scope` gives the same one for a name while it is remembered.
+    Nothing ties the three keys together: whichever is missing, the blob is unknown. Compares by identity.
     """
 
-    name: str
-    _templates: _StatTemplates = attrs.field(default=_TEMPLATES, init=False, repr=False)
     stat_shapes: ClassVar[tuple[Shape, ...]] = (is_flag, is_fields, is_text)
 
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._stat = _Templates(self.stat_requests)
+        self._entry = _Templates(self._entry_requests)
+
     def stat_requests(self, digest: Digest) -> tuple[Request, ...]:
-        return (
-            (b"SISMEMBER", membership_key(self.name), digest.encode()),
-            _descriptor_request(digest),
-            (b"HGET", override_key(self.name, digest), b"mediatype"),
-        )
+        membership = (b"SISMEMBER", membership_key(self.name), digest.encode())
+        return (membership, *self._entry_requests(digest))
+
+    def _entry_requests(self, digest: Digest) -> tuple[Request, ...]:
+        return (_descriptor_request(digest), (b"HGET", override_key(self.name, digest), b"mediatype"))
 
     def encode_stat(self, digest: Digest) -> bytes:
         encoded = digest.encode()
-        return self._templates[len(digest)] % (encoded, encoded, encoded)
+        return self._stat[len(digest)] % (encoded, encoded, encoded)
 
     def decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
         member, fields, override = replies
         if member == 1 and type(override) is bytes:
-            descriptor = _usual_descriptor(digest, fields, override)
+            descriptor = usual_descriptor(digest, fields, override)
             if descriptor is not None:
                 return descriptor
         require_shapes(replies, self.stat_shapes)
         if member == 0:
             raise self.unknown(digest)
         if member != 1:
-            _reject(digest, self.name, member, "its membership set is of another type")
-        descriptor = _decode_descriptor(digest, self.name, fields)
-        if override is None:
-            raise self.unknown(digest)
-        if not isinstance(override, bytes):
-            _reject(digest, self.name, override, "its media type in the repository is of another type")
-        if not override:
-            return descriptor
-        return _descriptor(digest, self.name, descriptor.digest, descriptor.size, override)
+            reject(digest, self.name, member, "its membership set is of another type")
+        return decode_override(decode_descriptor(digest, self.name, fields), digest, self.name, override)
+
+    def stat_many_requests(self, digests: Sequence[Digest]) -> list[Request]:
+        entries = [request for digest in digests for request in self._entry_requests(digest)]
+        return [self._membership_request(digests), *entries]
+
+    def _membership_request(self, digests: Sequence[Digest]) -> Request:
+        return (b"SMISMEMBER", membership_key(self.name), *map(str.encode, digests))
+
+    def encode_stat_many(self, digests: Sequence[Digest]) -> bytes:
+        encoded = [encode([self._membership_request(digests)])]
+        for digest in digests:
+            words = digest.encode()
+            encoded.append(self._entry[len(words)] % (words, words))
+        return b"".join(encoded)
+
+    def replies_to_stat_many(self, count: int) -> int:
+        return 1 + 2 * count
+
+    def decode_stat_many(self, digests: Sequence[Digest], replies: Sequence[Reply]) -> list[Answer]:
+        members = replies[0]
+        require_shapes([members], [is_flags(len(digests))])
+        # Of an error each blob is told, as if it had been asked for alone.
+        flags = members if isinstance(members, list) else [members] * len(digests)
+        return _answers(self, digests, zip(flags, replies[1::2], replies[2::2], strict=True))
 
     def write(self, digest: Digest, descriptor: Descriptor, ttl_ms: int | None, token: FillToken | None) -> ScriptCall:
         guards = self.guard_keys(digest) if token else ()
@@ -277,19 +286,14 @@ class RepositoryScope:
         return BlobUnknownError(digest, self.name)
 
 
-@lru_cache(maxsize=16_384)
-def repository_scope(name: str) -> RepositoryScope:
-    """The scope of a repository, and what has been prepared for it."""
-    return RepositoryScope(name)
-
-
-def encode(requests: Iterable[Request]) -> bytes:
-    """Requests as they go over the wire: arrays of bulk strings (RESP)."""
-    parts: list[bytes] = []
-    for request in requests:
-        parts.append(b"*%d\r\n" % len(request))
-        parts.extend(b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in request)
-    return b"".join(parts)
+def _answers(scope: Scope, digests: Sequence[Digest], replies: Iterable[Sequence[Reply]]) -> list[Answer]:
+    answers: list[Answer] = []
+    for digest, own in zip(digests, replies, strict=True):
+        try:
+            answers.append(scope.decode_stat(digest, own))
+        except BlobUnknownError as miss:
+            answers.append(miss)
+    return answers
 
 
 def token_requests(scope: Scope, digest: Digest, nonce: bytes, guard_ms: int) -> list[Request]:
@@ -316,24 +320,24 @@ def decode_token(replies: Sequence[Reply], nonce: bytes) -> FillToken:
         if isinstance(held, bytes):
             guards.append(held)
             permits_fill = permits_fill and held.startswith(_TOKEN)
-        elif held is None or _is_wrong_type(held):
+        elif held is None or error_code(held) == "WRONGTYPE":
             guards.append(nonce)  # equal to no other token
             permits_fill = False
         else:
-            _raise_reply(held)
+            raise_reply(held)
     return FillToken(tuple(guards), permits_fill)
 
 
 def decode_count(reply: Reply) -> int:
     """The number that a write script returns."""
     if not isinstance(reply, int):
-        _raise_reply(reply)
+        raise_reply(reply)
     return reply
 
 
 def is_noscript(reply: Reply) -> bool:
     """Whether the server does not know the script that was called by its hash."""
-    return isinstance(reply, ResponseError) and _error_code(reply) == "NOSCRIPT"
+    return error_code(reply) == "NOSCRIPT"
 
 
 def _descriptor_request(digest: Digest) -> Request:
@@ -350,83 +354,3 @@ def _write_arguments(descriptor: Descriptor, ttl_ms: int | None, token: FillToke
         b"%d" % descriptor.size,
         descriptor.media_type.encode(),
     )
-
-
-def _usual_descriptor(digest: Digest, fields: Reply, override: bytes) -> Descriptor | None:
-    """The descriptor, if all is there and as it nearly always is; else ``None``, and a closer look is due."""
-    if type(fields) is not list or len(fields) != 3:
-        return None
-    own, size, media_type = fields
-    if type(own) is not bytes or type(size) is not bytes or type(media_type) is not bytes:
-        return None
-    if own != digest.encode() or not size.isdigit() or len(size) >= _LONGEST_SIZE:
-        return None
-    usual = _media_type(media_type)
-    if override:
-        usual = usual and _media_type(override)
-    return trusted_descriptor(digest, int(size), usual) if usual else None
-
-
-@lru_cache(maxsize=512)
-def _media_type(stored: bytes) -> str:
-    """A media type, or nothing if it cannot be one. There are few, and each is made once."""
-    text = stored.decode("latin-1")
-    return text if is_media_type(text) else ""
-
-
-def _decode_descriptor(digest: Digest, repository: str | None, reply: Reply) -> Descriptor:
-    """Decode ``HMGET digest size mediatype``.
-
-    Entries of 2014 have ``length`` in place of ``size``: they are misses, and get rewritten.
-    """
-    if not isinstance(reply, list):
-        _reject(digest, repository, reply, "its descriptor is of another type")
-    own, size, media_type = cast("list[bytes | None]", reply)
-    if own is None or size is None:
-        raise BlobUnknownError(digest, repository)
-    if not size.isdigit() or len(size) > _LONGEST_SIZE:
-        raise CorruptEntryError(digest, repository, f"size is {shorten(size)}")
-    return _descriptor(digest, repository, _own_digest(digest, repository, own), int(size), media_type or b"")
-
-
-def _own_digest(digest: Digest, repository: str | None, stored: bytes) -> Digest:
-    """The blob's own digest: the one asked for, or one of another algorithm."""
-    if stored == digest.encode():
-        return digest
-    try:
-        own = Digest(stored.decode("latin-1"))
-    except InvalidDigestError as error:
-        raise CorruptEntryError(digest, repository, f"digest is {shorten(stored)}") from error
-    if own.algorithm == digest.algorithm:
-        raise CorruptEntryError(digest, repository, f"digest is {own}, another blob's")
-    return own
-
-
-def _descriptor(digest: Digest, repository: str | None, own: Digest, size: int, media_type: bytes) -> Descriptor:
-    try:
-        return Descriptor(own, size, media_type.decode("latin-1"))
-    except InvalidDescriptorError as error:
-        raise CorruptEntryError(digest, repository, str(error)) from error
-
-
-def _reject(digest: Digest, repository: str | None, reply: Reply, reason: str) -> NoReturn:
-    if _is_wrong_type(reply):
-        raise CorruptEntryError(digest, repository, reason)
-    _raise_reply(reply)
-
-
-def _raise_reply(reply: Reply) -> NoReturn:
-    if isinstance(reply, RedisError):
-        raise reply
-    raise UnexpectedReplyError(f"a reply of type {type(reply).__name__} where none can be")
-
-
-def _is_wrong_type(reply: Reply) -> bool:
-    return isinstance(reply, ResponseError) and _error_code(reply) == "WRONGTYPE"
-
-
-def _error_code(error: ResponseError) -> str:
-    """The first word of an error reply. redis-py takes it off where it has a class for it."""
-    if isinstance(error, NoScriptError):
-        return "NOSCRIPT"
-    return str(error).partition(" ")[0]
