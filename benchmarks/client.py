@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import sys
 import time
+from array import array
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,9 +24,9 @@ from .jobs import HIT, MISS, MIXED, WRITE_EVERY, Job, Measurement
 from .peers import PYTHON_PEERS
 from .peers.interface import Answer, Peer
 
-# Ask for what is drawn at a position, and say whether the answer is right.
-Ask: TypeAlias = Callable[[Blob, int], Awaitable[Any]]
-Verify: TypeAlias = Callable[[Any, Blob, int], bool]
+# Ask about a blob, and say whether the answer is right.
+Ask: TypeAlias = Callable[[Blob], Awaitable[Any]]
+Verify: TypeAlias = Callable[[Any, Blob], bool]
 
 
 class WrongAnswerError(Exception):
@@ -34,45 +36,45 @@ class WrongAnswerError(Exception):
 async def serve(peer: Peer, corpus: Corpus) -> None:
     """Do the jobs that standard input asks for."""
     # What stands here for ever is not to be searched for garbage again and again.
+    drawn, repositories = corpus.drawn(), corpus.by_repository()
     gc.collect()
     gc.freeze()
-    repositories = corpus.by_repository()
     next_line = asyncio.to_thread(sys.stdin.readline)
     while line := await next_line:
         job = Job(**json.loads(line))
-        measurement = await _work(peer, corpus, repositories, job)
+        measurement = await _work(peer, drawn, repositories, job)
         print(json.dumps(attrs.asdict(measurement)), flush=True)  # noqa: T201
         next_line = asyncio.to_thread(sys.stdin.readline)
 
 
-async def _work(peer: Peer, corpus: Corpus, repositories: dict[str, list[Blob]], job: Job) -> Measurement:
+async def _work(peer: Peer, drawn: list[Blob], repositories: dict[str, list[Blob]], job: Job) -> Measurement:
     ask, verify = _questions(peer, repositories, job)
-    latencies: list[float] = []
-    step = len(corpus.draws) // job.callers
+    latencies = array("d")
+    step = len(drawn) // job.callers
     _forget_peak_memory()
     cpu, began = time.process_time(), time.perf_counter()
     async with asyncio.TaskGroup() as callers:
         for number in range(job.callers):
-            callers.create_task(_call(corpus, number * step, began + job.seconds, latencies, ask, verify))
+            callers.create_task(_call(drawn, number * step, began + job.seconds, latencies.append, ask, verify))
     ended = time.perf_counter()
     cpu = time.process_time() - cpu
     memory = _peak_memory()
-    latencies.sort()
-    p50, p99, p999 = (latencies[int(share * (len(latencies) - 1))] * 1e6 for share in (0.5, 0.99, 0.999))
-    return Measurement(len(latencies) * job.batch, ended - began, p50, p99, p999, cpu, memory)
+    ordered = sorted(latencies)
+    p50, p99, p999 = (ordered[int(share * (len(ordered) - 1))] * 1e6 for share in (0.5, 0.99, 0.999))
+    return Measurement(len(ordered) * job.batch, ended - began, p50, p99, p999, cpu, memory)
 
 
 async def _call(
-    corpus: Corpus, position: int, deadline: float, latencies: list[float], ask: Ask, verify: Verify
+    drawn: list[Blob], position: int, deadline: float, note: Callable[[float], None], ask: Ask, verify: Verify
 ) -> None:
-    blobs, draws, clock = corpus.blobs, corpus.draws, time.perf_counter
+    clock = time.perf_counter
     while True:
-        blob = blobs[draws[position % len(draws)]]
+        blob = drawn[position % len(drawn)]
         began = clock()
-        answer = await ask(blob, position)
+        answer = await ask(blob)
         ended = clock()
-        latencies.append(ended - began)
-        if not verify(answer, blob, position):
+        note(ended - began)
+        if not verify(answer, blob):
             raise WrongAnswerError(f"{answer!r:.500} where {blob} is kept")
         if ended >= deadline:
             return
@@ -80,31 +82,33 @@ async def _call(
 
 
 def _questions(peer: Peer, repositories: dict[str, list[Blob]], job: Job) -> tuple[Ask, Verify]:
-    def batch_at(blob: Blob, position: int) -> list[Blob]:
+    operations = itertools.count()
+
+    def stat_or_set(blob: Blob) -> Awaitable[Any]:
+        return peer.set(blob) if next(operations) % WRITE_EVERY == 0 else peer.stat(blob)
+
+    def batch_of(blob: Blob) -> list[Blob]:
         blobs = repositories[blob.repository]
-        start = position % (len(blobs) - job.batch)
+        start = blob.size % (len(blobs) - job.batch)
         return blobs[start : start + job.batch]
 
-    def stat_or_set(blob: Blob, position: int) -> Awaitable[Any]:
-        return peer.set(blob) if position % WRITE_EVERY == 0 else peer.stat(blob.repository, blob.digest)
+    def stat_many(blob: Blob) -> Awaitable[Any]:
+        return peer.stat_many(blob.repository, [one.digest for one in batch_of(blob)])
 
-    def stat_many(blob: Blob, position: int) -> Awaitable[Any]:
-        return peer.stat_many(blob.repository, [one.digest for one in batch_at(blob, position)])
-
-    def all_right(answers: dict[str, Answer], blob: Blob, position: int) -> bool:
-        batch = batch_at(blob, position)
-        return len(answers) == len(batch) and all(_is_right(answers[one.digest], one, position) for one in batch)
+    def all_right(answers: dict[str, Answer], blob: Blob) -> bool:
+        batch = batch_of(blob)
+        return len(answers) == len(batch) and all(_is_right(answers[one.digest], one) for one in batch)
 
     if job.workload == HIT:
-        return lambda blob, _: peer.stat(blob.repository, blob.digest), _is_right
+        return peer.stat, _is_right
     if job.workload == MISS:
-        return lambda blob, _: peer.is_unknown(blob.repository, blob.absent), lambda answer, _, __: answer is True
+        return peer.is_unknown, lambda answer, _: answer is True
     if job.workload == MIXED:
-        return stat_or_set, lambda answer, blob, at: at % WRITE_EVERY == 0 or _is_right(answer, blob, at)
+        return stat_or_set, lambda answer, blob: answer is True or _is_right(answer, blob)
     return stat_many, all_right
 
 
-def _is_right(answer: Answer, blob: Blob, _: int) -> bool:
+def _is_right(answer: Answer, blob: Blob) -> bool:
     return answer.digest == blob.digest and answer.size == blob.size and answer.media_type == blob.media_type
 
 

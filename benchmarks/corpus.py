@@ -53,6 +53,10 @@ class Corpus:
         blobs = [Blob(name, digest, int(size), media_type, absent) for name, digest, size, media_type, absent in rows]
         return cls(blobs, [int(line) for line in folder.joinpath("draws.txt").read_text().splitlines()])
 
+    def drawn(self) -> list[Blob]:
+        """The blobs in the order in which they are asked for."""
+        return [self.blobs[index] for index in self.draws]
+
     def by_repository(self) -> dict[str, list[Blob]]:
         """The blobs of each repository."""
         repositories: dict[str, list[Blob]] = {}

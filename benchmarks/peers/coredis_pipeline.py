@@ -25,14 +25,14 @@ class CoredisPipeline:
         async with Redis(host=host, port=port, max_connections=_CONNECTIONS) as self._client:
             yield self
 
-    async def stat(self, repository: str, digest: str) -> Answer:
-        return (await self.stat_many(repository, [digest]))[digest]
+    async def stat(self, blob: Blob) -> Answer:
+        return (await self.stat_many(blob.repository, [blob.digest]))[blob.digest]
 
-    async def is_unknown(self, repository: str, digest: str) -> bool:
+    async def is_unknown(self, blob: Blob) -> bool:
         async with self._client.pipeline(transaction=False) as pipeline:
-            member = pipeline.sismember(Keys.membership(repository), digest)
-            fields = pipeline.hmget(Keys.descriptor(digest), ["digest", "size", "mediatype"])
-            override = pipeline.hget(Keys.override(repository, digest), "mediatype")
+            member = pipeline.sismember(Keys.membership(blob.repository), blob.absent)
+            fields = pipeline.hmget(Keys.descriptor(blob.absent), ["digest", "size", "mediatype"])
+            override = pipeline.hget(Keys.override(blob.repository, blob.absent), "mediatype")
         await fields
         await override
         return not await member
@@ -52,7 +52,7 @@ class CoredisPipeline:
             for digest, (member, fields, override) in zip(digests, asked, strict=True)
         }
 
-    async def set(self, blob: Blob) -> None:
+    async def set(self, blob: Blob) -> bool:
         descriptor = Keys.descriptor(blob.digest)
         async with self._client.pipeline(transaction=False) as pipeline:
             commands = (
@@ -63,3 +63,4 @@ class CoredisPipeline:
             )
         for command in commands:
             await command
+        return True

@@ -37,17 +37,17 @@ class GlideBatch:
             batch.hget(Keys.override(repository, digest), "mediatype")
         return await self._client.exec(batch, raise_on_error=True) or []
 
-    async def stat(self, repository: str, digest: str) -> Answer:
-        return Stated.of(*await self._ask(repository, [digest]))
+    async def stat(self, blob: Blob) -> Answer:
+        return Stated.of(*await self._ask(blob.repository, [blob.digest]))
 
-    async def is_unknown(self, repository: str, digest: str) -> bool:
-        member, _, _ = await self._ask(repository, [digest])
+    async def is_unknown(self, blob: Blob) -> bool:
+        member, _, _ = await self._ask(blob.repository, [blob.absent])
         return not member
 
     async def stat_many(self, repository: str, digests: list[str]) -> dict[str, Answer]:
         return Stated.of_many(digests, await self._ask(repository, digests))
 
-    async def set(self, blob: Blob) -> None:
+    async def set(self, blob: Blob) -> bool:
         descriptor = Keys.descriptor(blob.digest)
         batch = Batch(is_atomic=False)
         batch.hset(descriptor, {"digest": blob.digest, "size": str(blob.size)})
@@ -55,3 +55,4 @@ class GlideBatch:
         batch.hset(Keys.override(blob.repository, blob.digest), {"mediatype": blob.media_type})
         batch.sadd(Keys.membership(blob.repository), [blob.digest])
         await self._client.exec(batch, raise_on_error=True)
+        return True

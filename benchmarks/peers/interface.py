@@ -29,20 +29,20 @@ class Peer(Protocol):
         """Connect, for as long as the context lasts."""
         ...
 
-    async def stat(self, repository: str, digest: str) -> Answer:
-        """A blob that the repository holds."""
+    async def stat(self, blob: Blob) -> Answer:
+        """A blob, in its repository."""
         ...
 
-    async def is_unknown(self, repository: str, digest: str) -> bool:
-        """Ask for a blob, and say whether it is unknown."""
+    async def is_unknown(self, blob: Blob) -> bool:
+        """Ask for ``blob.absent``, and say whether it is unknown."""
         ...
 
     async def stat_many(self, repository: str, digests: list[str]) -> dict[str, Answer]:
         """Blobs that the repository holds, in one round trip."""
         ...
 
-    async def set(self, blob: Blob) -> None:
-        """Set a descriptor, as Distribution does."""
+    async def set(self, blob: Blob) -> bool:
+        """Set a descriptor, as Distribution does; returns True."""
         ...
 
 

@@ -22,12 +22,12 @@ class Ours:
         async with RedisBlobDescriptorCache.from_url(f"redis://{host}:{port}/0", timeout=10.0) as self._cache:
             yield self
 
-    def stat(self, repository: str, digest: str) -> Coroutine[Any, Any, Answer]:
-        return self._cache.repository_scoped(repository).stat(digest)
+    def stat(self, blob: Blob) -> Coroutine[Any, Any, Answer]:
+        return self._cache.repository_scoped(blob.repository).stat(blob.digest)
 
-    async def is_unknown(self, repository: str, digest: str) -> bool:
+    async def is_unknown(self, blob: Blob) -> bool:
         try:
-            await self._cache.repository_scoped(repository).stat(digest)
+            await self._cache.repository_scoped(blob.repository).stat(blob.absent)
         except BlobUnknownError:
             return True
         return False
@@ -35,7 +35,8 @@ class Ours:
     async def stat_many(self, repository: str, digests: list[str]) -> dict[str, Answer]:
         return await self._cache.repository_scoped(repository).stat_many(digests)  # type: ignore[return-value]
 
-    async def set(self, blob: Blob) -> None:
+    async def set(self, blob: Blob) -> bool:
         digest = Digest(blob.digest)
         descriptor = Descriptor(digest, blob.size, blob.media_type)
         await self._cache.repository_scoped(blob.repository).set_descriptor(digest, descriptor)
+        return True

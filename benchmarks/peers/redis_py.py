@@ -29,7 +29,7 @@ class _RedisPy:
             yield self
         await pool.aclose()
 
-    async def set(self, blob: Blob) -> None:
+    async def set(self, blob: Blob) -> bool:
         descriptor = Keys.descriptor(blob.digest)
         async with self._client.pipeline(transaction=False) as pipeline:
             pipeline.hset(descriptor, mapping={"digest": blob.digest, "size": blob.size})
@@ -37,6 +37,7 @@ class _RedisPy:
             pipeline.hset(Keys.override(blob.repository, blob.digest), "mediatype", blob.media_type)
             pipeline.sadd(Keys.membership(blob.repository), blob.digest)
             await pipeline.execute()
+        return True
 
 
 class RedisPyPipeline(_RedisPy):
@@ -50,11 +51,11 @@ class RedisPyPipeline(_RedisPy):
                 pipeline.hget(Keys.override(repository, digest), "mediatype")
             return await pipeline.execute()
 
-    async def stat(self, repository: str, digest: str) -> Answer:
-        return Stated.of(*await self._ask(repository, [digest]))
+    async def stat(self, blob: Blob) -> Answer:
+        return Stated.of(*await self._ask(blob.repository, [blob.digest]))
 
-    async def is_unknown(self, repository: str, digest: str) -> bool:
-        member, _, _ = await self._ask(repository, [digest])
+    async def is_unknown(self, blob: Blob) -> bool:
+        member, _, _ = await self._ask(blob.repository, [blob.absent])
         return not member
 
     async def stat_many(self, repository: str, digests: list[str]) -> dict[str, Answer]:
@@ -64,14 +65,14 @@ class RedisPyPipeline(_RedisPy):
 class RedisPyAwaits(_RedisPy):
     """Three commands, one after the other: three round trips."""
 
-    async def stat(self, repository: str, digest: str) -> Answer:
+    async def stat(self, blob: Blob) -> Answer:
         client: Any = self._client  # its commands are not typed for asyncio alone
-        member = await client.sismember(Keys.membership(repository), digest)
-        fields = await client.hmget(Keys.descriptor(digest), ["digest", "size", "mediatype"])
-        return Stated.of(member, fields, await client.hget(Keys.override(repository, digest), "mediatype"))
+        member = await client.sismember(Keys.membership(blob.repository), blob.digest)
+        fields = await client.hmget(Keys.descriptor(blob.digest), ["digest", "size", "mediatype"])
+        return Stated.of(member, fields, await client.hget(Keys.override(blob.repository, blob.digest), "mediatype"))
 
-    async def is_unknown(self, repository: str, digest: str) -> bool:
-        return not await self._client.sismember(Keys.membership(repository), digest)
+    async def is_unknown(self, blob: Blob) -> bool:
+        return not await self._client.sismember(Keys.membership(blob.repository), blob.absent)
 
     async def stat_many(self, repository: str, digests: list[str]) -> dict[str, Answer]:
         raise NotImplementedError("three awaits for each blob: the same as stat")

@@ -15,32 +15,32 @@ class LoopBinding:
     A forked child has to run a loop of its own, so the loop tells a fork as well.
     """
 
-    __slots__ = ("_left", "_loop", "_owner")
+    __slots__ = ("_left", "_owner", "loop")
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None  # the one that is served, if any is now
         self._left = False
 
     def enter(self) -> None:
         """Bind to the running event loop."""
-        if self._loop is not None or self._left:
+        if self.loop is not None or self._left:
             raise LifecycleError(f"{self._owner} can be entered once only: make another one")
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
 
     def leave(self) -> None:
         """Serve nobody any more."""
-        self._loop = None
+        self.loop = None
         self._left = True
 
     def check(self) -> None:
         """Raise :class:`LifecycleError` unless the caller runs in the loop that was entered."""
-        if asyncio.get_running_loop() is not self._loop:
+        if asyncio.get_running_loop() is not self.loop:
             raise LifecycleError(self._misuse())
 
     def _misuse(self) -> str:
         if self._left:
             return f"{self._owner} was used after its 'async with' block had ended"
-        if self._loop is None:
+        if self.loop is None:
             return f"{self._owner} was used before it was entered: use 'async with'"
         return f"{self._owner} belongs to the event loop that entered it: make one per event loop and process"

@@ -96,7 +96,8 @@ class Engine:
         Raises, or the future does, besides ``BlobUnknownError`` and ``CacheUnavailableError`` an
         *obstacle*: then :meth:`around` is the way.
         """
-        self.binding.check()
+        if asyncio.get_running_loop() is not self.binding.loop:
+            self.binding.check()  # which says what is wrong
         return next(self._next_lane).stat(scope, digest)
 
     async def stat_many(self, scope: Scope, digests: Sequence[Digest]) -> list[Answer]:

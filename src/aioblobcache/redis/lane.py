@@ -238,14 +238,14 @@ class Lane:
     def _data_received(self, data: bytes) -> None:
         """Parse replies, and give each to the request whose turn it is."""
         self._received += len(data)
-        in_flight, replies, gets = self._in_flight, self._replies, self._reader.gets
-        missing = in_flight[0].due - len(replies) if in_flight else 1
         self._incomplete += len(data)
         self._reader.feed(data)
+        in_flight, gets, replies = self._in_flight, self._reader.gets, self._replies
+        missing = in_flight[0].due - len(replies) if in_flight else 1
         try:
             while (reply := gets()) is not _NOTHING:
-                self._incomplete = 0
                 if type(reply) is _Push:
+                    self._incomplete = 0
                     continue
                 replies.append(reply)
                 missing -= 1
@@ -253,14 +253,15 @@ class Lane:
                     continue
                 if not in_flight:
                     raise UnexpectedReplyError("a reply that nobody asked for")  # noqa: TRY301
-                settled, replies = replies, []
-                in_flight[0].settle(settled)
+                self._replies = []
+                in_flight[0].settle(replies)
                 in_flight.popleft()
+                replies = self._replies
                 missing = in_flight[0].due if in_flight else 1
+                self._incomplete = 0
         except Exception as error:  # the parser's own are of many kinds; after any the order is in doubt
             self._lose(error)
             return
-        self._replies = replies
         if self._incomplete > _LARGEST_REPLY:
             self._lose(UnexpectedReplyError("a reply without end"))
         elif self._backlog and not self._scheduled:

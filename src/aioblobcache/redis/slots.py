@@ -37,7 +37,7 @@ class StatSlot:
     def __init__(self, scope: Scope, digest: Digest, future: asyncio.Future[Descriptor], deadline: float) -> None:
         self.scope = scope
         self.digest = digest
-        self.due = len(scope.stat_shapes)
+        self.due = scope.replies_to_stat
         self.futures = [future]
         self.deadline = deadline  # event loop time
 

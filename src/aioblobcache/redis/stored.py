@@ -19,14 +19,14 @@ def usual_descriptor(digest: Digest, fields: Reply, override: bytes) -> Descript
     """The descriptor, if all is there and as it nearly always is; else ``None``, and a closer look is due."""
     if type(fields) is not list or len(fields) != 3:
         return None
-    own, size, media_type = fields
+    own, size, stored = fields
     if own != digest.encode() or type(size) is not bytes or not size.isdigit() or len(size) >= _LONGEST_SIZE:
         return None
-    if type(media_type) is not bytes or not (usual := _media_type(media_type)):
+    if type(stored) is not bytes or not (media_type := _media_type(stored)):
         return None
-    if override and not (usual := _media_type(override)):
+    if override and override != stored and not (media_type := _media_type(override)):
         return None
-    return trusted_descriptor(digest, int(size), usual)
+    return trusted_descriptor(digest, int(size), media_type)
 
 
 @lru_cache(maxsize=512)

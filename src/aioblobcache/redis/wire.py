@@ -76,7 +76,7 @@ class ScriptCall:
 class Scope(Protocol):
     """The requests and replies of one scope: the whole registry, or one repository."""
 
-    stat_shapes: ClassVar[tuple[Shape, ...]]  # of the replies to a stat
+    replies_to_stat: ClassVar[int]
 
     def stat_requests(self, digest: Digest) -> tuple[Request, ...]:
         """What to send, in one write."""
@@ -141,7 +141,7 @@ class _Templates(dict[int, bytes]):
 class GlobalScope:
     """``blobs::<digest>`` alone: a blob that the registry holds somewhere."""
 
-    stat_shapes: ClassVar[tuple[Shape, ...]] = (is_fields,)
+    replies_to_stat: ClassVar[int] = 1
 
     def __init__(self) -> None:
         self._stat = _Templates(self.stat_requests)
@@ -156,7 +156,7 @@ class GlobalScope:
         descriptor = usual_descriptor(digest, replies[0], b"")
         if descriptor is not None:
             return descriptor
-        require_shapes(replies, self.stat_shapes)
+        require_shapes(replies, [is_fields])
         return decode_descriptor(digest, None, replies[0])
 
     def stat_many_requests(self, digests: Sequence[Digest]) -> list[Request]:
@@ -199,7 +199,7 @@ class RepositoryScope:
     Nothing ties the three keys together: whichever is missing, the blob is unknown. Compares by identity.
     """
 
-    stat_shapes: ClassVar[tuple[Shape, ...]] = (is_flag, is_fields, is_text)
+    replies_to_stat: ClassVar[int] = 3
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -223,7 +223,7 @@ class RepositoryScope:
             descriptor = usual_descriptor(digest, fields, override)
             if descriptor is not None:
                 return descriptor
-        require_shapes(replies, self.stat_shapes)
+        require_shapes(replies, [is_flag, is_fields, is_text])
         if member == 0:
             raise self.unknown(digest)
         if member != 1:
