@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 from rich.console import Console
 
 from .contest import Settings, run_contest
+from .page import page
 from .peers import PEERS
+from .picture import draw
+from .results import Results
 from .table import show
+
+_RESULTS: Final = Path(__file__).with_name("results")
+_DOCS: Final = Path(__file__).parents[1] / "docs"
 
 app = App(name="python -m benchmarks", help="Measure this library beside its peers, on one server, in one run.")
 
@@ -52,7 +59,7 @@ def run(
     names = peers or list(PEERS)
     for name in names:
         if name not in PEERS:
-            raise ValueError(f"no peer is called {name!r}; they are: {', '.join(PEERS)}")
+            sys.exit(f"no peer is called {name!r}; they are: {', '.join(PEERS)}")
     loop = "uvloop" if uvloop else "asyncio"
     if quick:
         settings = Settings(names, callers or [1, 128], 0.3, 3, workloads=("hit",), batches=(100,), loop=loop)
@@ -62,6 +69,21 @@ def run(
     results.write(output)
     show(results, console)
     console.print(f"every round: {output}")
+
+
+@app.command(name="page")
+def make_page(*results: Path) -> None:
+    """Make docs/performance.md and its pictures from the results of one or more runs.
+
+    Parameters
+    ----------
+    results
+        The JSON files, the latest last; by default all in benchmarks/results.
+    """
+    files = list(results) or sorted(_RESULTS.glob("*.json"))
+    runs = [Results.read(path) for path in files]
+    draw(runs[-1], _DOCS / "performance")
+    _DOCS.joinpath("performance.md").write_text(page(runs, "performance.svg"))
 
 
 if __name__ == "__main__":

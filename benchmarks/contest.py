@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -51,44 +52,43 @@ class Settings:
 
 
 class PeerProcess:
-    """A peer's process; used as a context manager."""
+    """A peer's process, for as long as the context lasts."""
 
     def __init__(self, name: str, server: Server, folder: Path, loop: str) -> None:
         self.name = name
-        command = PEERS[name].command(name, server.address, folder, loop)
-        self._process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._command = PEERS[name].command(name, server.address, folder, loop)
 
     def does(self, job: Job) -> bool:
         """Whether it has what the job needs."""
         return job.batch == 1 or PEERS[self.name].has_stat_many
 
     def do(self, job: Job) -> Measurement:
-        """Let it do a job, and return what it measured."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps(attrs.asdict(job)), file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
+        """Let it do a job, and return what it measured; if it fails, so does this program."""
+        print(json.dumps(attrs.asdict(job)), file=self._requests, flush=True)
+        line = self._replies.readline()
         if not line:
             sys.exit(f"{self.name} failed at {job}: what it said stands above")
         return Measurement(**json.loads(line))
 
     def __enter__(self) -> Self:
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(self._command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._replies = self._process.stdin, self._process.stdout
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it."""
-        if kind is None:
-            self._process.communicate()
-        else:
+        if kind is not None:
             self._process.kill()
-            self._process.wait()
+        self._process.communicate()  # closes its input, which ends it
 
 
 def run_contest(settings: Settings, say: Callable[[str], None]) -> Results:
     """Measure, telling ``say`` how far it has come."""
-    versions = {"python": platform.python_version()}
+    versions = {"python": f"{platform.python_version()} ({_build()})"}
     for name in settings.peers:
         try:
             versions[name] = PEERS[name].version()
@@ -145,6 +145,12 @@ def _measure(number: int, peer: PeerProcess, job: Job, server: Server) -> Sample
         after.cpu_seconds - before.cpu_seconds,
         after.stats - before.stats,
     )
+
+
+def _build() -> str:
+    """How the interpreter was built: it matters more than its version."""
+    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return "built with profile-guided optimisation" if optimised else "built without profile-guided optimisation"
 
 
 def _machine() -> dict[str, str]:

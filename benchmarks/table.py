@@ -1,7 +1,10 @@
-"""The results on a terminal."""
+"""The results on a terminal: the ratios, and what they are of."""
 
 from __future__ import annotations
 
+from statistics import median
+
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -12,52 +15,44 @@ __all__ = ["show"]
 
 
 def show(results: Results, console: Console) -> None:
-    """Print what was measured, job by job, and what was to be reached."""
-    console.print(_figures(results))
+    """Print the medians of what was measured, job by job, and what was to be reached."""
+    for workload, callers in results.jobs():
+        console.print(_figures(results, workload, callers))
     console.print(_targets(results))
 
 
-def _figures(results: Results) -> Table:
-    table = Table(title="Medians of the rounds; CPU in seconds for a million blobs")
-    table.add_column("job")
+def _figures(results: Results, workload: str, callers: int) -> Table:
+    table = Table(title=f"{workload}, {callers} callers", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("peer")
-    for heading in ("blobs/s", "aioblobcache is", "p50 µs", "p99 µs", "p99.9 µs", "client CPU", "server CPU", "MB"):
+    for heading in ("blobs/s", "ours is", "p50 µs", "p99 µs", "CPU s/M", "MB"):
         table.add_column(heading, justify="right")
-    for workload, callers in results.jobs():
-        table.add_section()
-        for peer in results.peers():
-            if not (samples := results.of(peer, workload, callers)):
-                continue
-            ratio = results.ratio(OURS, peer, workload, callers, lambda sample: sample.rate)
-            table.add_row(
-                f"{workload}, {callers}" if peer == results.peers()[0] else "",
-                peer,
-                f"{results.median(peer, workload, callers, lambda sample: sample.rate):,.0f}",
-                "" if peer == OURS or ratio is None else f"{ratio:.1f}×",
-                *(
-                    f"{results.median(peer, workload, callers, figure):,.0f}"
-                    for figure in (lambda s: s.own.p50_us, lambda s: s.own.p99_us, lambda s: s.own.p999_us)
-                ),
-                *(
-                    f"{results.median(peer, workload, callers, figure):.1f}"
-                    for figure in (lambda s: s.client_cpu, lambda s: s.server_cpu)
-                ),
-                f"{max(sample.own.memory_bytes for sample in samples) / 1e6:.0f}",
-            )
+    for peer in results.peers():
+        samples = results.of(peer, workload, callers)
+        if not samples:
+            continue
+        ratio = results.ratio(OURS, peer, workload, callers, lambda sample: sample.rate)
+        table.add_row(
+            peer,
+            f"{median(sample.rate for sample in samples):,.0f}",
+            "" if peer == OURS or ratio is None else f"{ratio:.1f}×",
+            f"{median(sample.own.p50_us for sample in samples):,.0f}",
+            f"{median(sample.own.p99_us for sample in samples):,.0f}",
+            f"{median(sample.client_cpu for sample in samples):.1f}",
+            f"{max(sample.own.memory_bytes for sample in samples) / 1e6:.0f}",
+        )
     return table
 
 
 def _targets(results: Results) -> Table:
-    table = Table(title="To be reached")
-    for heading in ("against", "callers", "at least", "aim", "reached", ""):
+    table = Table(title="To be reached", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("against", "callers", "at least", "reached", ""):
         table.add_column(heading)
     for target in TARGETS:
         reached = target.reached(results)
         if reached is None:
-            table.add_row(target.name, str(target.callers), "", "", "", "not measured")
-            continue
-        shown = [
-            f"{value:.0%}" if target.is_share else f"{value:.1f}×" for value in (target.at_least, target.aim, reached)
-        ]
-        table.add_row(target.name, str(target.callers), *shown, "met" if reached >= target.at_least else "short")
+            table.add_row(target.name, str(target.callers), target.shown(target.at_least), "", "not measured")
+        else:
+            verdict = "met" if reached >= target.at_least else "short"
+            figures = (target.shown(target.at_least), target.shown(reached))
+            table.add_row(target.name, str(target.callers), *figures, verdict)
     return table

@@ -34,6 +34,10 @@ class Target:
     reached: Callable[[Results], float | None]
     is_share: bool = False
 
+    def shown(self, value: float) -> str:
+        """A figure of this kind, for people."""
+        return f"{value:.0%}" if self.is_share else f"{value:.1f}×"
+
 
 def _times(peer: str, callers: int, at_least: float, aim: float) -> Target:
     return Target(
@@ -58,7 +62,7 @@ TARGETS: Final = (
     _share(HIT, 128, 0.25, 0.45),
     _share(many(100), 16, 0.45, 0.70),
     Target(
-        "times less client CPU than redis-py pipeline",
+        "times less client CPU than the pipeline",
         128,
         10,
         10,

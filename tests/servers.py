@@ -16,7 +16,13 @@ import pytest
 VALKEY = "valkey"
 REDIS = "redis"
 
-DEBIAN_PACKAGES = {"redis-server": "redis-server", "docker-registry": "docker-registry", "skopeo": "skopeo"}
+DEBIAN_PACKAGES = {
+    "docker-registry": "docker-registry",
+    "go": "golang-go golang-github-docker-distribution-dev",
+    "redis-benchmark": "redis-tools",
+    "redis-server": "redis-server",
+    "skopeo": "skopeo",
+}
 
 
 def require_program(name: str) -> str:

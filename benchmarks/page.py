@@ -1,0 +1,159 @@
+"""``docs/performance.md``, made from the results of several runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from .results import Results
+from .targets import OURS, TARGETS, Target
+
+__all__ = ["page"]
+
+_WHAT_HELPED: Final = Path(__file__).with_name("what_helped.md")
+
+_HEAD: Final = """\
+# Performance
+
+<!-- Made by `python -m benchmarks page`: change benchmarks/page.py or benchmarks/what_helped.md instead. -->
+
+How fast a stat is, beside every client that could answer the same question. All figures of a run come from one
+machine and one server within a few minutes, the peers taking turns in every round: their *ratios* mean something,
+the absolute numbers are this machine's and its neighbours'.
+
+![Throughput and latency by callers]({picture})
+"""
+
+_METHOD: Final = """\
+## What is measured
+
+- 100,000 blobs in 500 repositories, under the keys of CNCF Distribution, drawn by Zipf's law (the n-th most popular is
+  asked for 1/n as often). Each *caller* asks again as soon as it has been answered.
+- *hit*: a stat of a blob that its repository holds. *miss*: of one that nobody holds. *mixed*: one operation in twenty
+  sets a descriptor. *stat_many(n)*: n blobs of a repository by one call.
+- **Every answer is compared with what is kept**; a wrong or missing one ends the run.
+- Each peer is a process of its own. This library is given plain strings and validates all it is given and gets; the
+  other Python peers validate nothing and return a named tuple.
+- `redis-py pipeline` and `coredis`: `pipeline(transaction=False)`, with as many connections as served them best.
+  `valkey-glide`: a non-atomic batch. `redis-py awaits`: three commands, one after the other.
+- `Distribution (Go)`: the registry's own `NewRedisBlobDescriptorCacheProvider` in a small Go program, with a connection
+  for each caller and without the PING by which the registry tests a connection before each use.
+- *The server's ceiling*: `redis-benchmark -c 16 -P 64` for SISMEMBER, HMGET and HGET of one blob, each alone; the
+  harmonic sum of the three is what the server could do if it did nothing else.
+- CPU is in seconds for a million blobs, of the client's process and of the server's. Memory is the most that the
+  client's process held, its interpreter and the list of 100,000 blobs included.
+- Equal questions of callers who ask in the same tick of the event loop go to the server once; *on the server* says how
+  many stats arrived there for each that was asked.
+
+To measure by yourself, and to make this page:
+
+```sh
+python3 -m venv .venv && .venv/bin/pip install '.[benchmarks]' && .venv/bin/python -m benchmarks --quick
+.venv/bin/python -m benchmarks --output benchmarks/results/1.json   # the whole, about ten minutes
+.venv/bin/python -m benchmarks page benchmarks/results/*.json
+```
+"""
+
+
+def page(runs: Sequence[Results], picture: str) -> str:
+    """The page of these runs; the last one's figures stand in it in full."""
+    last = runs[-1]
+    sections = [
+        _HEAD.format(picture=picture),
+        "## What it reaches\n",
+        _targets(runs),
+        _METHOD,
+        "## All figures of the last run\n",
+        "Medians of the rounds; *aioblobcache is* the median of the rounds' ratios.\n",
+        _figures(last),
+        "## Where and when\n",
+        _circumstances(runs),
+        _WHAT_HELPED.read_text(),
+    ]
+    return "\n".join(sections)
+
+
+def _targets(runs: Sequence[Results]) -> str:
+    headings = ["against", "callers", "at least", "aim", *(f"run {number + 1}" for number in range(len(runs)))]
+    rows = [
+        [
+            target.name,
+            str(target.callers),
+            target.shown(target.at_least),
+            target.shown(target.aim),
+            *(_reached(target, run) for run in runs),
+        ]
+        for target in TARGETS
+    ]
+    return _table(headings, rows)
+
+
+def _reached(target: Target, run: Results) -> str:
+    reached = target.reached(run)
+    if reached is None:
+        return "not measured"
+    shown = target.shown(reached)
+    return shown if reached >= target.at_least else f"**{shown}: short**"
+
+
+def _figures(run: Results) -> str:
+    headings = [
+        "peer",
+        "blobs/s",
+        "aioblobcache is",
+        "p50 µs",
+        "p99 µs",
+        "p99.9 µs",
+        "client CPU s",
+        "server CPU s",
+        "on the server",
+        "MB",
+    ]
+    parts = []
+    for workload, callers in run.jobs():
+        rows = [_row(run, peer, workload, callers) for peer in run.peers() if run.of(peer, workload, callers)]
+        parts.append(f"### {workload}, {callers} caller{'s' if callers > 1 else ''}\n\n{_table(headings, rows)}")
+    return "\n".join(parts)
+
+
+def _row(run: Results, peer: str, workload: str, callers: int) -> list[str]:
+    samples = run.of(peer, workload, callers)
+    ratio = run.ratio(OURS, peer, workload, callers, lambda sample: sample.rate)
+    return [
+        peer,
+        f"{median(sample.rate for sample in samples):,.0f}",
+        "" if peer == OURS or ratio is None else f"{ratio:.1f}×",
+        f"{median(sample.own.p50_us for sample in samples):,.0f}",
+        f"{median(sample.own.p99_us for sample in samples):,.0f}",
+        f"{median(sample.own.p999_us for sample in samples):,.0f}",
+        f"{median(sample.client_cpu for sample in samples):.1f}",
+        f"{median(sample.server_cpu for sample in samples):.1f}",
+        f"{median(sample.stats_on_server / sample.own.operations for sample in samples):.2f}",
+        f"{max(sample.own.memory_bytes for sample in samples) / 1e6:.0f}",
+    ]
+
+
+def _circumstances(runs: Sequence[Results]) -> str:
+    last = runs[-1]
+    ceilings = [
+        f"{median(one.stats for one in run.ceilings) / 1000:,.0f} k/s in run {number + 1}"
+        for number, run in enumerate(runs)
+        if run.ceilings
+    ]
+    settings, machine = last.settings, last.machine
+    rounds = f"{settings['rounds']} rounds of {settings['seconds']:g} s for each job, event loop `{settings['loop']}`"
+    memory = f"{int(machine['memory_bytes']) / 2**30:.0f} GiB"
+    lines = [
+        f"- Runs: {', '.join(run.date for run in runs)}; {rounds}.",
+        f"- Machine: {machine['processor']}, {machine['cores']} cores, {memory}, {machine['system']}.",
+        f"- Versions: {'; '.join(f'{name}: {version}' for name, version in last.versions.items())}.",
+        f"- The server's ceiling: {', '.join(ceilings) or 'not measured'}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

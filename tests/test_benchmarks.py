@@ -1,0 +1,162 @@
+"""The benchmarks do what they say: every peer answers, every answer is verified, and the page is of the results."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from rich.console import Console
+
+from benchmarks.contest import PeerProcess, Settings, run_contest
+from benchmarks.corpus import Corpus, write_corpus
+from benchmarks.jobs import HIT, MISS, MIXED, Job, many
+from benchmarks.page import page
+from benchmarks.peers import PEERS
+from benchmarks.peers.interface import Keys
+from benchmarks.picture import draw
+from benchmarks.results import Results
+from benchmarks.server import running_server
+from benchmarks.table import show
+from benchmarks.targets import OURS
+from tests.servers import require_program
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """A server that keeps the whole corpus."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    write_corpus(folder)
+    corpus = Corpus.read(folder)
+    with running_server(folder / "valkey") as server:
+        server.load(corpus.blobs)
+        yield server, folder, corpus
+
+
+@pytest.fixture(params=list(PEERS))
+def peer(request, loaded):
+    if request.param == "Distribution (Go)":
+        require_program("go")
+    server, folder, _ = loaded
+    return PeerProcess(request.param, server, folder, "asyncio")
+
+
+@pytest.mark.parametrize("workload", [HIT, MISS, MIXED, many(10)])
+def test_every_peer_does_every_job(peer, workload, loaded):
+    server, _, _ = loaded
+    job = Job(workload, 4, 0.05)
+    if not peer.does(job):
+        assert PEERS[peer.name].has_stat_many is False
+        return
+    with peer:
+        before = server.counts()
+        measured = peer.do(job)
+        after = server.counts()
+    assert measured.operations >= 4 * job.batch
+    assert 0 < measured.p50_us <= measured.p99_us <= measured.p999_us
+    assert measured.cpu_seconds > 0
+    assert measured.memory_bytes > 1_000_000
+    assert after.cpu_seconds >= before.cpu_seconds
+    if job.batch == 1 and workload != MIXED:
+        assert after.stats > before.stats
+
+
+def test_a_wrong_answer_ends_the_run(peer, loaded, capfd):
+    server, _, corpus = loaded
+    popular = corpus.blobs[0]
+    key = Keys.descriptor(popular.digest)
+    with Redis(host=server.host, port=server.port) as client, peer:
+        client.hset(key, "size", popular.size + 1)
+        try:
+            with pytest.raises(SystemExit, match="failed at"):
+                peer.do(Job(HIT, 4, 0.2))
+        finally:
+            client.hset(key, "size", popular.size)
+    assert popular.digest in capfd.readouterr().err
+
+
+def test_a_blob_that_should_be_unknown_ends_the_run_if_it_is_known(peer, loaded):
+    server, _, corpus = loaded
+    popular = corpus.blobs[0]
+    membership = Keys.membership(popular.repository)
+    with Redis(host=server.host, port=server.port) as client, peer:
+        client.sadd(membership, popular.absent)
+        client.hset(Keys.descriptor(popular.absent), mapping={"digest": popular.absent, "size": 1, "mediatype": "a/b"})
+        client.hset(Keys.override(popular.repository, popular.absent), "mediatype", "a/b")
+        try:
+            with pytest.raises(SystemExit, match="failed at"):
+                peer.do(Job(MISS, 4, 0.2))
+        finally:
+            client.srem(membership, popular.absent)
+
+
+def test_a_run_is_kept_shown_and_made_into_a_page(tmp_path):
+    said = []
+    peers = [OURS, "redis-py pipeline"]
+    settings = Settings(peers, [1, 8], 0.05, 2, workloads=(HIT,), batches=(10,))
+    require_program("redis-benchmark")
+    results = run_contest(settings, said.append)
+    assert said == ["round 1 of 2", "round 2 of 2"]
+    assert results.peers() == peers
+    assert results.jobs() == [(HIT, 1), (HIT, 8), (many(10), 16)]
+    assert len(results.samples) == 2 * 2 * 3
+    assert len(results.ceilings) == 2
+    assert results.ratio(OURS, "redis-py pipeline", HIT, 8, lambda sample: sample.rate) > 1
+
+    results.write(tmp_path / "results.json")
+    kept = Results.read(tmp_path / "results.json")
+    assert kept.samples == results.samples
+    assert kept.ceilings == results.ceilings
+
+    shown = io.StringIO()
+    show(kept, Console(file=shown, width=200))
+    assert "hit, 8 callers" in shown.getvalue()
+    assert "not measured" in shown.getvalue()  # of the peers who were not there
+
+    draw(kept, tmp_path / "picture")
+    assert tmp_path.joinpath("picture.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in tmp_path.joinpath("picture.svg").read_text()
+    assert "### stat_many(10), 16 callers" in page([kept, kept], "picture.svg")
+
+
+def benchmarks(*arguments):
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_the_short_form_prints_the_ratios(tmp_path):
+    output = tmp_path / "results.json"
+    peers = ["--peers", OURS, "redis-py pipeline", "--callers", "16"]
+    ran = benchmarks("--quick", *peers, "--output", str(output))
+    assert ran.returncode == 0, ran.stderr
+    assert "ours is" in ran.stdout
+    assert Results.read(output).settings["rounds"] == 3
+
+
+def test_a_peer_that_does_not_exist_is_told_from_those_that_do():
+    ran = benchmarks("--peers", "memcached")
+    assert ran.returncode == 1
+    assert "no peer is called 'memcached'; they are: aioblobcache, redis-py pipeline" in ran.stderr
+
+
+def test_the_page_is_of_the_results_that_are_kept():
+    runs = [Results.read(path) for path in sorted(ROOT.glob("benchmarks/results/*.json"))]
+    assert len(runs) >= 3
+    assert ROOT.joinpath("docs/performance.md").read_text() == page(runs, "performance.svg")
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_its_cure(monkeypatch):
+    monkeypatch.setattr("benchmarks.peers.distribution.shutil.which", lambda _: None)
+    monkeypatch.setattr("benchmarks.ceiling.shutil.which", lambda _: None)
+    said = []
+    results = run_contest(
+        Settings([OURS, "Distribution (Go)"], [2], 0.02, 1, workloads=(HIT,), batches=()), said.append
+    )
+    assert results.peers() == [OURS]
+    assert said[0] == ("without Distribution (Go): apt-get install golang-go golang-github-docker-distribution-dev")
+    assert said[1] == "without the server's ceiling: apt-get install redis-tools"
