@@ -55,9 +55,9 @@ async def test_any_number_of_pushes_is_no_reply_without_end(own_server, proxy):
         await until_it_answers(repository, FIRST)
         push = b">2\r\n+unknown\r\n$100000\r\n" + bytes(100_000) + b"\r\n"
         [lane] = cache._engine._lanes
-        expected = lane._received + 180 * len(push)
+        expected = lane._bytes_received + 180 * len(push)
         proxy.inject(push * 180)
-        await until(lambda: lane._received >= expected)
+        await until(lambda: lane._bytes_received >= expected)
         assert await repository.stat(FIRST.digest) == FIRST
         assert cache.info()["reconnects"] == 0
 

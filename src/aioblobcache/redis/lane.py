@@ -16,7 +16,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -47,20 +47,39 @@ _LONGEST_PAUSE: Final = 1.0
 # The largest reply we ask for is far smaller; a server that sends this much without ending one is broken.
 _LARGEST_REPLY: Final = 16 * 1024 * 1024
 
+# Bytes of replies: those to about 350 stats.
+_READ_AT_ONCE: Final = 65_536
+
 # Deadlines closer together than this, in seconds, are noticed together.
 _COARSEST: Final = 0.005
 
+# Callers who are told of a failure in one callback of the event loop. The others are told behind those:
+# who came first need not wait until the last has been told, and nobody else is held up.
+_TOLD_AT_ONCE: Final = 256
 
-class _Stream(asyncio.Protocol):
-    """The protocol of one connection of a lane: what a connection that was given up still says is not heard."""
+# What it takes to tell a caller and until it runs, in seconds; and how much of the timeout all may take.
+_TELLING: Final = 15e-6
+_LONGEST_LEAD: Final = 1 / 8
+
+
+class _Stream(asyncio.BufferedProtocol):
+    """The protocol of one connection of a lane: what a connection that was given up still says is not heard.
+
+    The size of its buffer bounds how long one callback of the event loop can take: those who have been
+    answered run, and ask again, before the next part is read.
+    """
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+        self._buffer = bytearray(_READ_AT_ONCE)
         self.ended = asyncio.Event()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._lane._stream is self:
-            self._lane._data_received(data)
+            self._lane._received(self._buffer, nbytes)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended.set()
@@ -85,7 +104,7 @@ class Lane:
 
     def __init__(
         self,
-        connect: Callable[[asyncio.Protocol], Awaitable[Taken]],
+        connect: Callable[[asyncio.BaseProtocol], Awaitable[Taken]],
         address: str,
         *,
         timeout: float,
@@ -115,7 +134,7 @@ class Lane:
         self._scheduled = False
         self._tick_deadline = 0.0
         self._sweep_timer: asyncio.TimerHandle | None = None
-        self._received = 0  # bytes, ever
+        self._bytes_received = 0
         self._reader = _new_reader()
         self._replies: list[Reply] = []  # of the request whose turn it is
         self._incomplete = 0  # bytes since the last whole reply
@@ -235,11 +254,11 @@ class Lane:
 
     # --- receiving -------------------------------------------------------------------------------
 
-    def _data_received(self, data: bytes) -> None:
+    def _received(self, buffer: bytearray, count: int) -> None:
         """Parse replies, and give each to the request whose turn it is."""
-        self._received += len(data)
-        self._incomplete += len(data)
-        self._reader.feed(data)
+        self._bytes_received += count
+        self._incomplete += count
+        self._reader.feed(buffer, 0, count)  # type: ignore[arg-type]  # it takes any buffer
         in_flight, gets, replies = self._in_flight, self._reader.gets, self._replies
         missing = in_flight[0].due - len(replies) if in_flight else 1
         try:
@@ -278,32 +297,50 @@ class Lane:
         if self._backlog:  # in the order of its deadlines, unlike what is in flight behind a greeting
             times.append(self._backlog[0].deadline)
         if times:
-            self._sweep_timer = self._loop.call_at(max(min(times), now + _COARSEST), self._sweep)
+            self._sweep_timer = self._loop.call_at(max(min(times) - self._lead(), now + _COARSEST), self._sweep)
 
     def _sweep(self) -> None:
         """Tell the callers whose time is over, and if the server had all of its own look once more."""
         self._sweep_timer = None
         now = self._loop.time()
-        while self._backlog and self._backlog[0].deadline <= now:
-            self._pop_backlog().fail(self._too_late)
-        for slot in self._in_flight:
-            if slot.deadline <= now:
-                slot.fail(self._too_late)  # its place stays: the reply will be read and dropped
+        due = now + self._lead()
+        # Of those in flight the places stay: the replies will be read and dropped.
+        late = [slot for slot in self._in_flight if slot.deadline <= due]
+        while self._backlog and self._backlog[0].deadline <= due:
+            late.append(self._pop_backlog())
+        self._tell(iter(late), self._too_late)
         if self._in_flight and self._in_flight[0].sent + self._timeout <= now:
             # In a process that was suspended or busy the answer may be waiting in the socket. What is
             # scheduled from here runs before the socket is looked at, what that schedules runs after.
-            self._loop.call_soon(self._loop.call_soon, self._look_again, self._in_flight[0], self._received)
+            self._loop.call_soon(self._loop.call_soon, self._look_again, self._in_flight[0], self._bytes_received)
         else:
             self._arm_sweep()
 
     def _look_again(self, overdue: Slot, received: int) -> None:
         if self._in_flight and self._in_flight[0] is overdue:
-            silent = self._received == received
+            silent = self._bytes_received == received
             if silent or overdue.sent + 2 * self._timeout <= self._loop.time():
                 self._lose(TimeoutError())
                 return
         if self._sweep_timer is None:
             self._arm_sweep()
+
+    def _lead(self) -> float:
+        """How much before a deadline to begin, so that the last of many is told in time as well; in seconds."""
+        waiting = len(self._in_flight) + len(self._backlog)
+        return min(waiting * _TELLING, self._timeout * _LONGEST_LEAD)
+
+    def _tell(self, slots: Iterator[Slot], error: Callable[[], Exception]) -> None:
+        """Fail requests: some now, the others behind the callers who have been told."""
+        told = 0
+        for slot in slots:
+            if slot.abandoned():
+                continue
+            slot.fail(error)
+            told += 1
+            if told == _TOLD_AT_ONCE:
+                self._loop.call_soon(self._tell, slots, error)
+                return
 
     def _too_late(self) -> Exception:
         return self._caused_by(TimeoutError())
@@ -329,10 +366,10 @@ class Lane:
                 _log.warning("lost the connection to %s: %s", self.address, unavailable(self.address, failure).reason)
         self._transport = self._taken = self._stream = None
         self._failure = failure
-        self._fail_all()
+        self._fail_all(partial(self._caused_by, failure))
         self._lost.set()
 
-    def _fail_all(self) -> None:
+    def _fail_all(self, error: Callable[[], Exception]) -> None:
         waiting = [*self._in_flight, *self._backlog]
         self._in_flight.clear()
         self._backlog.clear()
@@ -340,8 +377,7 @@ class Lane:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
             self._sweep_timer = None
-        for slot in waiting:
-            slot.fail(self._unavailable)
+        self._tell(iter(waiting), error)
 
     async def _keep_open(self) -> None:
         pause = 0.0
@@ -355,7 +391,7 @@ class Lane:
                 _log.warning("using the client's own connections to %s: %s", self.address, error)
                 self.unsupported = error
                 self._opening = False
-                self._fail_all()
+                self._fail_all(self._unavailable)
                 return
             except Exception as error:  # redis-py's connecting fails in more ways than it declares
                 self._opening = False

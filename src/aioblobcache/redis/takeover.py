@@ -39,7 +39,7 @@ class Taken:
         _abandon(self.connection)
 
 
-async def take_over(pool: ConnectionPool, protocol: asyncio.Protocol) -> Taken:
+async def take_over(pool: ConnectionPool, protocol: asyncio.BaseProtocol) -> Taken:
     """Open a connection as the pool would, and let ``protocol`` have its transport.
 
     Raises what redis-py raises when it cannot connect.

@@ -219,7 +219,7 @@ class RepositoryScope:
 
     def decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
         member, fields, override = replies
-        if member == 1 and type(override) is bytes:
+        if member == 1 and type(member) is int and type(override) is bytes:
             descriptor = usual_descriptor(digest, fields, override)
             if descriptor is not None:
                 return descriptor

@@ -1,0 +1,110 @@
+"""A hundred thousand callers at once: who is served when, and what each costs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+
+import pytest
+
+from aioblobcache import BlobUnknownError
+from tests.faults.many import NAME, assert_same, digest_of, globally, put, scoped, stopped
+from tests.faults.test_lane import provider
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+BLOBS = range(50_000)
+IN_FLIGHT = 20_000
+
+
+async def test_a_hundred_thousand_callers_at_once_are_answered_in_the_order_they_came(own_server):
+    await put(own_server.url, BLOBS)
+    async with provider(own_server.url, timeout=60.0) as cache:
+        repository = cache.repository_scoped(NAME)
+        # No two ask the same in the same scope: each question is one of its own.
+        questions = [
+            question for number in BLOBS for question in ((cache, globally, number), (repository, scoped, number))
+        ]
+        served, peak, most_waiting = [], 0, 0
+
+        async def ask(place, service, of, number):
+            nonlocal peak, most_waiting
+            assert await service.stat(digest_of(number)) == of(number)
+            served.append(place)
+            info = cache.info()
+            peak, most_waiting = max(peak, info["in_flight"]), max(most_waiting, info["waiting"])
+
+        async with asyncio.TaskGroup() as callers:
+            for place, question in enumerate(questions):
+                callers.create_task(ask(place, *question))
+        assert len(served) == 100_000
+        assert_same(served, range(100_000))
+        assert 4096 / 2 < peak <= 4096
+        assert most_waiting > 50_000
+        assert cache.info()["in_flight"] == cache.info()["waiting"] == cache.info()["reconnects"] == 0
+
+
+async def test_callers_of_a_lane_that_is_full_are_served_before_those_who_come_later(own_server):
+    """Also where room is made by single replies, while others keep coming."""
+    await put(own_server.url, range(2_000))
+    async with provider(own_server.url, timeout=60.0, max_in_flight=3) as cache:
+        repository = cache.repository_scoped(NAME)
+        served = []
+
+        async def ask(number):
+            assert await repository.stat(digest_of(number)) == scoped(number)
+            served.append(number)
+
+        async with asyncio.TaskGroup() as callers:
+            for number in range(2_000):
+                callers.create_task(ask(number))
+                if number % 7 == 0:
+                    await asyncio.sleep(0)
+        assert_same(served, range(2_000))
+
+
+async def cost_of(coroutines, count, ready):
+    """Bytes that each of the tasks costs while it waits, and the tasks."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+        await until(ready)
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return held / count, tasks
+
+
+@pytest.mark.parametrize("scope", ["global", "scoped"])
+async def test_a_request_in_flight_costs_less_than_a_kibibyte(own_server, scope):
+    """A task and its coroutine are the caller's: what as many tasks cost that wait for nothing in particular is not
+    counted."""
+    digests = [digest_of(number) for number in range(IN_FLIGHT)]
+    async with provider(own_server.url, timeout=60.0, max_in_flight=IN_FLIGHT) as cache:
+        service = cache if scope == "global" else cache.repository_scoped(NAME)
+        assert await service.stat_many(digests[:1]) == {}
+        waiting = 0
+
+        async def wait():
+            nonlocal waiting
+            waiting += 1
+            await nothing
+
+        async def ask(digest):
+            await service.stat(digest)
+
+        nothing = asyncio.get_running_loop().create_future()
+        bare, waiters = await cost_of((wait() for _ in digests), IN_FLIGHT, lambda: waiting == IN_FLIGHT)
+        with stopped(own_server):
+            cost, callers = await cost_of(
+                (ask(digest) for digest in digests), IN_FLIGHT, lambda: cache.info()["in_flight"] == IN_FLIGHT
+            )
+        nothing.set_result(None)
+        await asyncio.gather(*waiters)
+        outcomes = await asyncio.gather(*callers, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {BlobUnknownError}
+        assert cost - bare < 1024
