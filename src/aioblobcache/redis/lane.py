@@ -30,6 +30,7 @@ from ..errors import CacheUnavailableError
 from .failures import cause_of, unavailable
 from .resp import Reply, Request, Shape, UnexpectedReplyError, encode, is_text
 from .slots import CallSlot, Slot, StatManySlot, StatSlot
+from .stream import Stream
 from .takeover import Taken, TakeoverError
 from .wire import Answer, Scope
 
@@ -47,9 +48,6 @@ _LONGEST_PAUSE: Final = 1.0
 # The largest reply we ask for is far smaller; a server that sends this much without ending one is broken.
 _LARGEST_REPLY: Final = 16 * 1024 * 1024
 
-# Bytes of replies: those to about 350 stats.
-_READ_AT_ONCE: Final = 65_536
-
 # Deadlines closer together than this, in seconds, are noticed together.
 _COARSEST: Final = 0.005
 
@@ -60,40 +58,6 @@ _TOLD_AT_ONCE: Final = 256
 # What it takes to tell a caller and until it runs, in seconds; and how much of the timeout all may take.
 _TELLING: Final = 15e-6
 _LONGEST_LEAD: Final = 1 / 8
-
-
-class _Stream(asyncio.BufferedProtocol):
-    """The protocol of one connection of a lane: what a connection that was given up still says is not heard.
-
-    The size of its buffer bounds how long one callback of the event loop can take: those who have been
-    answered run, and ask again, before the next part is read.
-    """
-
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
-        self._buffer = bytearray(_READ_AT_ONCE)
-        self.ended = asyncio.Event()
-
-    def get_buffer(self, _sizehint: int) -> bytearray:
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self._lane._stream is self:
-            self._lane._received(self._buffer, nbytes)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.ended.set()
-        if self._lane._stream is self:
-            self._lane._lose(exc or RedisConnectionError("the server closed the connection"))
-
-    def pause_writing(self) -> None:
-        if self._lane._stream is self:
-            self._lane._paused = True
-
-    def resume_writing(self) -> None:
-        if self._lane._stream is self:
-            self._lane._paused = False
-            self._lane._flush()
 
 
 class Lane:
@@ -121,7 +85,7 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         self._taken: Taken | None = None
         self._transport: asyncio.Transport | None = None
-        self._stream: _Stream | None = None
+        self._stream: Stream | None = None
         # Until the first attempt to connect has ended, callers wait for it.
         self._opening = True
         self._closed = False
@@ -137,7 +101,7 @@ class Lane:
         self._bytes_received = 0
         self._reader = _new_reader()
         self._replies: list[Reply] = []  # of the request whose turn it is
-        self._incomplete = 0  # bytes since the last whole reply
+        self._incomplete = 0  # bytes since a request was last settled, or a push came
         # What loop.create_future() does, without its frame of Python.
         self._new_future: Callable[[], asyncio.Future[Any]] = partial(asyncio.Future, loop=self._loop)
         self._keeper = self._loop.create_task(self._keep_open())
@@ -204,7 +168,7 @@ class Lane:
         self._closed = True
         self._opening = False
         self._keeper.cancel()
-        self._lose(RedisConnectionError("the provider was closed"))
+        self.lost(RedisConnectionError("the provider was closed"))
 
     # --- sending ---------------------------------------------------------------------------------
 
@@ -254,7 +218,7 @@ class Lane:
 
     # --- receiving -------------------------------------------------------------------------------
 
-    def _received(self, buffer: bytearray, count: int) -> None:
+    def received(self, buffer: bytearray, count: int) -> None:
         """Parse replies, and give each to the request whose turn it is."""
         self._bytes_received += count
         self._incomplete += count
@@ -279,12 +243,21 @@ class Lane:
                 missing = in_flight[0].due if in_flight else 1
                 self._incomplete = 0
         except Exception as error:  # the parser's own are of many kinds; after any the order is in doubt
-            self._lose(error)
+            self.lost(error)
             return
         if self._incomplete > _LARGEST_REPLY:
-            self._lose(UnexpectedReplyError("a reply without end"))
+            self.lost(UnexpectedReplyError("a reply without end"))
         elif self._backlog and not self._scheduled:
             self._flush()
+
+    def pause(self) -> None:
+        """Write nothing until :meth:`resume`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on, with what has been waiting."""
+        self._paused = False
+        self._flush()
 
     # --- deadlines -------------------------------------------------------------------------------
 
@@ -320,7 +293,7 @@ class Lane:
         if self._in_flight and self._in_flight[0] is overdue:
             silent = self._bytes_received == received
             if silent or overdue.sent + 2 * self._timeout <= self._loop.time():
-                self._lose(TimeoutError())
+                self.lost(TimeoutError())
                 return
         if self._sweep_timer is None:
             self._arm_sweep()
@@ -357,13 +330,15 @@ class Lane:
         error.__cause__ = cause_of(failure)
         return error
 
-    def _lose(self, failure: Exception) -> None:
+    def lost(self, failure: Exception) -> None:
         """Give up the connection, if there is one, and everyone who waits for it."""
         if self._taken is not None:
             # Not closed but aborted: what is buffered must not be sent to a server that may yet act on it.
             self._taken.abort()
             if not self._closed:
                 _log.warning("lost the connection to %s: %s", self.address, unavailable(self.address, failure).reason)
+        if self._stream is not None:
+            self._stream.receiver = None
         self._transport = self._taken = self._stream = None
         self._failure = failure
         self._fail_all(partial(self._caused_by, failure))
@@ -385,7 +360,7 @@ class Lane:
             opened = self._loop.time()
             try:
                 async with asyncio.timeout(max(self._timeout, 1.0)):
-                    stream = _Stream(self)
+                    stream = Stream()
                     taken = await self._connect(stream)
             except TakeoverError as error:
                 _log.warning("using the client's own connections to %s: %s", self.address, error)
@@ -395,7 +370,7 @@ class Lane:
                 return
             except Exception as error:  # redis-py's connecting fails in more ways than it declares
                 self._opening = False
-                self._lose(error)
+                self.lost(error)
             else:
                 if self._closed:  # redis-py 8.1 swallows a cancellation that comes while it connects
                     taken.abort()
@@ -409,10 +384,11 @@ class Lane:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
 
-    def _adopt(self, stream: _Stream, taken: Taken) -> None:
+    def _adopt(self, stream: Stream, taken: Taken) -> None:
         self._lost.clear()
         self._reader, self._replies, self._incomplete = _new_reader(), [], 0
         self._taken, self._transport, self._stream = taken, taken.transport, stream
+        stream.receiver = self
         self._opening = self._paused = False
         _log.info("connected to %s", self.address)
         if self._greeting:
