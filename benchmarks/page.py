@@ -38,8 +38,9 @@ _METHOD: Final = """\
   other Python peers validate nothing and return a named tuple.
 - `redis-py pipeline` and `coredis`: `pipeline(transaction=False)`, with as many connections as served them best.
   `valkey-glide`: a non-atomic batch. `redis-py awaits`: three commands, one after the other.
-- `Distribution (Go)`: the registry's own `NewRedisBlobDescriptorCacheProvider` in a small Go program, with a connection
-  for each caller and without the PING by which the registry tests a connection before each use.
+- `Distribution (Go)`: the registry's own `NewRedisBlobDescriptorCacheProvider` in a small Go program, with the
+  registry's own test of a connection before each use, a PING, and with a connection for each caller, which is more than
+  a registry allows itself. `Distribution, no PING`: the same without that test, which no release of 2.8 can switch off.
 - *The server's ceiling*: `redis-benchmark -c 16 -P 64` for SISMEMBER, HMGET and HGET of one blob, each alone; the
   harmonic sum of the three is what the server could do if it did nothing else.
 - CPU is in seconds for a million blobs, of the client's process and of the server's. Memory is the most that the

@@ -18,7 +18,7 @@ from .targets import OURS
 
 __all__ = ["draw"]
 
-_COLOURS: Final = ("#d1495b", "#3366aa", "#88aadd", "#2a9d8f", "#e9a23b", "#777777")
+_COLOURS: Final = ("#d1495b", "#3366aa", "#88aadd", "#2a9d8f", "#e9a23b", "#777777", "#bbbbbb")
 
 
 def draw(results: Results, stem: Path) -> None:
@@ -43,7 +43,7 @@ def draw(results: Results, stem: Path) -> None:
         )
     if results.ceilings:
         ceiling = median(one.stats for one in results.ceilings)
-        rates.axhline(ceiling, color="#bbbbbb", linestyle="--", label="what the server can do")
+        rates.axhline(ceiling, color="#dddddd", linestyle="--", label="what the server can do")
     rates.set(title="Scoped stats a second (more is better)", xlabel="callers at once", xscale="log", yscale="log")
     latencies.set(title="99th percentile, ms (less is better)", xlabel="callers at once", xscale="log", yscale="log")
     for axes in (rates, latencies):

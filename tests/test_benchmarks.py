@@ -40,7 +40,7 @@ def loaded(tmp_path_factory):
 
 @pytest.fixture(params=list(PEERS))
 def peer(request, loaded):
-    if request.param == "Distribution (Go)":
+    if request.param.startswith("Distribution"):
         require_program("go")
     server, folder, _ = loaded
     return PeerProcess(request.param, server, folder, "asyncio")

@@ -50,13 +50,17 @@ class PeerKind:
 
 @attrs.frozen
 class GoKind:
-    """The provider that CNCF Distribution itself uses, in a Go program of ours."""
+    """The provider that CNCF Distribution itself uses, in a Go program of ours.
 
+    The registry of 2.8 tests each connection by a PING before it is used; ``test`` says whether that is done here.
+    """
+
+    test: str
     has_stat_many: bool = False
 
     def command(self, name: str, address: str, folder: Path, loop: str) -> list[str]:
         """What starts its process; builds it, if need be."""
-        return [str(distribution.program()), address, str(folder)]
+        return [str(distribution.program()), address, str(folder), self.test]
 
     def version(self) -> str:
         """What is installed.
@@ -76,4 +80,8 @@ PYTHON_PEERS: Final = {
     "valkey-glide": PeerKind(".glide_batch", "GlideBatch", "valkey-glide"),
 }
 
-PEERS: Final[dict[str, PeerKind | GoKind]] = {**PYTHON_PEERS, "Distribution (Go)": GoKind()}
+PEERS: Final[dict[str, PeerKind | GoKind]] = {
+    **PYTHON_PEERS,
+    "Distribution (Go)": GoKind("ping"),
+    "Distribution, no PING": GoKind("no-ping"),
+}

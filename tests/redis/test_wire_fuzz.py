@@ -228,9 +228,11 @@ class Player(asyncio.Transport):
         super().__init__()
         self.protocol = protocol
         self.written = asyncio.Event()
+        self.writes = []
         self.ended = False
 
     def write(self, data):
+        self.writes.append(data)
         self.written.set()
 
     def abort(self):

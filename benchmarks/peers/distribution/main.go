@@ -1,7 +1,7 @@
 // Calls the Redis blob descriptor cache of CNCF Distribution, as its registry does.
 //
-// Usage: distribution host:port folder. The folder holds blobs.tsv and draws.txt; jobs come on
-// standard input and their measurements go to standard output, a JSON document a line each.
+// Usage: distribution host:port folder ping|no-ping. The folder holds blobs.tsv and draws.txt; jobs
+// come on standard input and their measurements go to standard output, a JSON document a line each.
 // The same protocol, and the same work, as benchmarks/client.py.
 package main
 
@@ -54,12 +54,18 @@ type measurement struct {
 }
 
 func main() {
-	address, folder := os.Args[1], os.Args[2]
+	address, folder, test := os.Args[1], os.Args[2], os.Args[3]
 	pool := &redis.Pool{
 		Dial:      func() (redis.Conn, error) { return redis.Dial("tcp", address) },
 		MaxIdle:   mostConnections,
 		MaxActive: mostConnections,
 		Wait:      true,
+	}
+	if test == "ping" { // as configureRedis does in registry/handlers/app.go
+		pool.TestOnBorrow = func(connection redis.Conn, _ time.Time) error {
+			_, err := connection.Do("PING")
+			return err
+		}
 	}
 	blobs := readBlobs(filepath.Join(folder, "blobs.tsv"), rediscache.NewRedisBlobDescriptorCacheProvider(pool))
 	draws := readDraws(filepath.Join(folder, "draws.txt"))

@@ -1,0 +1,53 @@
+"""How a lane writes, seen from its transport."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.redis.test_wire_fuzz import GLOBAL, digest_of, playing
+
+pytestmark = pytest.mark.anyio
+
+
+def ask(lane, numbers):
+    return [lane.stat(GLOBAL, digest_of(number)) for number in numbers]
+
+
+async def until_written():
+    """The lane writes in the tick after this one."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def test_the_callers_of_a_tick_share_one_write():
+    async with playing(5.0, max_in_flight=100) as (lane, player):
+        asked = ask(lane, range(15))
+        assert player.writes == []
+        await until_written()
+        assert [write.count(b"HMGET") for write in player.writes] == [15]
+    await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_a_server_with_nothing_to_do_gets_the_first_sixteen_at_once():
+    async with playing(5.0, max_in_flight=1000) as (lane, player):
+        asked = ask(lane, range(100))
+        assert [write.count(b"HMGET") for write in player.writes] == [16]
+        await until_written()
+        assert [write.count(b"HMGET") for write in player.writes] == [16, 84]
+        asked += ask(lane, range(100, 200))  # it has something to do now
+        await until_written()
+        assert [write.count(b"HMGET") for write in player.writes] == [16, 84, 100]
+    await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_equal_questions_of_a_tick_are_one():
+    async with playing(5.0, max_in_flight=100) as (lane, player):
+        asked = ask(lane, [1, 2, 1, 1, 2])
+        await until_written()
+        assert [write.count(b"HMGET") for write in player.writes] == [2]
+        player.play(b"*3\r\n_\r\n_\r\n_\r\n" * 2)
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert [outcome.digest for outcome in outcomes] == [digest_of(number) for number in (1, 2, 1, 1, 2)]
+    assert len({id(outcome) for outcome in outcomes}) == 5  # each raises one of its own
