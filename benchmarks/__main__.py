@@ -27,7 +27,7 @@ def run(
     *,
     peers: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     callers: Annotated[list[int] | None, Parameter(consume_multiple=True, negative="")] = None,
-    seconds: float = 1.0,
+    seconds: float = 0.6,
     rounds: int = 5,
     output: Path = Path("build/benchmarks/results.json"),
     quick: Annotated[bool, Parameter(negative="")] = False,
