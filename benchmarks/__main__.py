@@ -9,8 +9,10 @@ from typing import Annotated, Final
 from cyclopts import App, Parameter
 from rich.console import Console
 
+from aioblobcache.cli.embedded import sigterm_exits
+
 from .contest import Settings, run_contest
-from .page import page
+from .page import page, with_summary
 from .peers import PEERS
 from .picture import draw
 from .results import Results
@@ -18,6 +20,7 @@ from .table import show
 
 _RESULTS: Final = Path(__file__).with_name("results")
 _DOCS: Final = Path(__file__).parents[1] / "docs"
+_README: Final = Path(__file__).parents[1] / "README.md"
 
 app = App(name="python -m benchmarks", help="Measure this library beside its peers, on one server, in one run.")
 
@@ -65,7 +68,8 @@ def run(
         settings = Settings(names, callers or [1, 128], 0.3, 3, workloads=("hit",), batches=(100,), loop=loop)
     else:
         settings = Settings(names, callers or [1, 16, 128, 512], seconds, rounds, loop=loop)
-    results = run_contest(settings, console.print)
+    with sigterm_exits():
+        results = run_contest(settings, console.print)
     results.write(output)
     show(results, console)
     console.print(f"every round: {output}")
@@ -73,7 +77,7 @@ def run(
 
 @app.command(name="page")
 def make_page(*results: Path) -> None:
-    """Make docs/performance.md and its pictures from the results of one or more runs.
+    """Make docs/performance.md, its pictures and README's summary from the results of one or more runs.
 
     Parameters
     ----------
@@ -84,6 +88,7 @@ def make_page(*results: Path) -> None:
     runs = [Results.read(path) for path in files]
     draw(runs[-1], _DOCS / "performance")
     _DOCS.joinpath("performance.md").write_text(page(runs, "performance.svg"))
+    _README.write_text(with_summary(_README.read_text(), runs))
 
 
 if __name__ == "__main__":

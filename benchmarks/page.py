@@ -7,10 +7,11 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from .jobs import HIT
 from .results import Results
 from .targets import OURS, TARGETS, Target
 
-__all__ = ["page"]
+__all__ = ["page", "with_summary"]
 
 _WHAT_HELPED: Final = Path(__file__).with_name("what_helped.md")
 
@@ -56,6 +57,42 @@ python3 -m venv .venv && .venv/bin/pip install '.[benchmarks]' && .venv/bin/pyth
 .venv/bin/python -m benchmarks page benchmarks/results/*.json
 ```
 """
+
+
+# What stands between these lines of README.md is made from the results as well.
+_BEGIN: Final = "<!-- measured, by `python -m benchmarks page` -->\n"
+_END: Final = "<!-- end of what was measured -->\n"
+
+_SUMMARY: Final = """\
+With 128 callers, one process answers {redis} times as many scoped stats as by redis-py's pipeline, {glide} times as
+many as by valkey-glide, {coredis} times as many as by coredis, and {go} times as many as CNCF Distribution's own Go
+provider, for one {cpu}th of the CPU that the pipeline takes. Smallest and largest of {count} runs on one machine of
+{cores} cores; all figures, and how they were measured: [performance](docs/performance.md).
+"""
+
+
+def with_summary(readme: str, runs: Sequence[Results]) -> str:
+    """README.md with what these runs say."""
+    before, _, rest = readme.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    summary = _SUMMARY.format(
+        redis=_range(runs, "redis-py pipeline"),
+        glide=_range(runs, "valkey-glide"),
+        coredis=_range(runs, "coredis"),
+        go=_range(runs, "Distribution (Go)"),
+        cpu=round(
+            median(run.ratio("redis-py pipeline", OURS, HIT, 128, lambda one: one.client_cpu) or 0 for run in runs)
+        ),
+        count=len(runs),
+        cores=runs[-1].machine["cores"],
+    )
+    return f"{before}{_BEGIN}{summary}{_END}{after}"
+
+
+def _range(runs: Sequence[Results], peer: str) -> str:
+    """How many times as fast as a peer: the smallest and the largest of the runs."""
+    ratios = [run.ratio(OURS, peer, HIT, 128, lambda sample: sample.rate) or 0 for run in runs]
+    return f"{min(ratios):.1f} to {max(ratios):.1f}"
 
 
 def page(runs: Sequence[Results], picture: str) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks.contest import PeerProcess, Settings, run_contest
 from benchmarks.corpus import Corpus, write_corpus
 from benchmarks.jobs import HIT, MISS, MIXED, Job, many
-from benchmarks.page import page
+from benchmarks.page import page, with_summary
 from benchmarks.peers import PEERS
 from benchmarks.peers.interface import Keys
 from benchmarks.picture import draw
@@ -144,10 +144,12 @@ def test_a_peer_that_does_not_exist_is_told_from_those_that_do():
     assert "no peer is called 'memcached'; they are: aioblobcache, redis-py pipeline" in ran.stderr
 
 
-def test_the_page_is_of_the_results_that_are_kept():
+def test_the_page_and_the_readme_are_of_the_results_that_are_kept():
     runs = [Results.read(path) for path in sorted(ROOT.glob("benchmarks/results/*.json"))]
     assert len(runs) >= 3
     assert ROOT.joinpath("docs/performance.md").read_text() == page(runs, "performance.svg")
+    readme = ROOT.joinpath("README.md").read_text()
+    assert readme == with_summary(readme, runs)
 
 
 def test_a_peer_that_is_not_installed_is_left_out_with_its_cure(monkeypatch):

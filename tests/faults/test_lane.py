@@ -445,6 +445,21 @@ async def test_a_connection_that_cannot_be_taken_over_is_served_by_the_pipeline(
     await client.aclose(close_connection_pool=True)
 
 
+@pytest.mark.parametrize("kind", [VALKEY, REDIS])
+async def test_a_server_that_does_not_speak_resp3_is_served_by_the_pipeline(tmp_path, caplog, kind):
+    server = RedisServer(kind, tmp_path, "--rename-command", "HELLO", "")
+    with running(server):
+        async with provider(server.url) as cache:
+            await assert_serves(cache, "pipeline")
+            assert "RESP3" in cache.info()["why_no_lane"]
+        async with Redis.from_url(server.url, protocol=2) as client:
+            await client.flushall()
+            async with RedisBlobDescriptorCache(client, timeout=10.0) as cache:
+                await assert_serves(cache, "pipeline")
+    said = [record.getMessage() for record in caplog.records if "own connections" in record.getMessage()]
+    assert len(said) == 2  # once by each provider
+
+
 # --- refusals, and the end -----------------------------------------------------------------------
 
 

@@ -42,6 +42,27 @@ async def test_a_server_with_nothing_to_do_gets_the_first_sixteen_at_once():
     await asyncio.gather(*asked, return_exceptions=True)
 
 
+async def test_who_asks_alone_again_and_again_is_not_kept_waiting():
+    async with playing(5.0, max_in_flight=100) as (lane, player):
+        for number in range(3):
+            asked = ask(lane, [number])
+            if number:
+                assert len(player.writes) == number + 1  # at once
+            await until_written()
+            assert len(player.writes) == number + 1
+            player.play(b"*3\r\n_\r\n_\r\n_\r\n")
+            await asyncio.gather(*asked, return_exceptions=True)
+        asked = ask(lane, [1, 2, 3])  # the first as before, and then they are known to be several
+        await until_written()
+        assert [write.count(b"HMGET") for write in player.writes[3:]] == [1, 2]
+        player.play(b"*3\r\n_\r\n_\r\n_\r\n" * 3)
+        await asyncio.gather(*asked, return_exceptions=True)
+        asked = ask(lane, [1, 2, 3])
+        await until_written()
+        assert [write.count(b"HMGET") for write in player.writes[5:]] == [3]
+    await asyncio.gather(*asked, return_exceptions=True)
+
+
 async def test_equal_questions_of_a_tick_are_one():
     async with playing(5.0, max_in_flight=100) as (lane, player):
         asked = ask(lane, [1, 2, 1, 1, 2])

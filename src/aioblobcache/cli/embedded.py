@@ -21,8 +21,29 @@ def embedded_valkey(folder: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with ValkeyServer(port=port, data_dir=folder) as server:
+    server = ValkeyServer(port=port, data_dir=folder)
+    try:
+        with _signals_deferred():  # a process that is only half known could not be stopped
+            server.start()
         yield f"redis://127.0.0.1:{server.port}/0"
+    finally:
+        if server.is_running():
+            server.stop()
+
+
+@contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back, and let them come afterwards."""
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        for signalled in received:
+            signal.raise_signal(signalled)
 
 
 @contextmanager

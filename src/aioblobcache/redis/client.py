@@ -19,8 +19,9 @@ _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,20}")
 
 
 def client_from_url(url: str) -> Redis:
-    """A client for ``redis://``, ``rediss://`` or ``unix://``, speaking RESP3 unless the URL says otherwise.
+    """A client for ``redis://``, ``rediss://`` or ``unix://``.
 
+    It speaks RESP2, which every server does, unless the URL says otherwise; a lane asks for RESP3 itself.
     Nothing is retried: a script that was sent may have run, and a second run of a clear finds nothing
     to clear. That a pooled connection was closed by the server is seen before it is used.
 
@@ -36,7 +37,7 @@ def client_from_url(url: str) -> Redis:
         raise ConfigurationError(f"a cache URL begins with {_schemes()}, {named}")
     try:
         # What stands in the URL's query goes before what is passed here.
-        client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), protocol=3)
+        client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), protocol=2)
         # redis-py looks at the names of parameters only when it makes a connection.
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
     except (RedisError, ValueError, TypeError, AttributeError, KeyError):  # by what is wrong; some quote the URL

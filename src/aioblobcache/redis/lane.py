@@ -49,7 +49,8 @@ _LONGEST_PAUSE: Final = 1.0
 _LARGEST_REPLY: Final = 16 * 1024 * 1024
 
 # So many questions of a tick are written at once if the server has nothing to do: it then works on them while
-# the rest is asked, and from then on client and server work side by side instead of by turns.
+# the rest is asked, and from then on client and server work side by side instead of by turns. Behind a tick with
+# one question it is one: who asks alone need not wait for the end of the tick.
 _HEAD_START: Final = 16
 
 # Deadlines closer together than this, in seconds, are noticed together.
@@ -101,6 +102,8 @@ class Lane:
         self._unsent_stats: dict[tuple[Scope, Digest], StatSlot] = {}
         self._scheduled = False
         self._tick_deadline = 0.0
+        self._head_start = _HEAD_START
+        self._written_early = 0
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._bytes_received = 0
         self._reader = _new_reader()
@@ -126,9 +129,8 @@ class Lane:
             return future
         self._unsent_stats[key] = slot = StatSlot(scope, digest, future, self._tick_deadline)
         self._backlog.append(slot)
-        if len(self._backlog) == _HEAD_START and not self._in_flight:
-            self._flush()
-            self._scheduled = True  # as before: the rest of this tick's go out at its end
+        if len(self._backlog) == self._head_start and not self._in_flight:
+            self._written_early = self._flush()
         return future
 
     def stat_many(self, scope: Scope, digests: Sequence[Digest]) -> asyncio.Future[list[Answer]]:
@@ -185,10 +187,18 @@ class Lane:
             raise self._unavailable()
         self._scheduled = True
         self._tick_deadline = self._loop.time() + self._timeout
-        self._loop.call_soon(self._flush)
+        self._written_early = 0
+        self._loop.call_soon(self._end_tick)
 
-    def _flush(self) -> None:
+    def _end_tick(self) -> None:
+        """Write what has been asked in this tick, and see from it how the next one should begin."""
         self._scheduled = False
+        written = self._written_early + self._flush()
+        self._head_start = 1 if written == 1 else _HEAD_START
+
+    def _flush(self) -> int:
+        """Write as many requests as may be written now, and say how many."""
+        slots: list[Slot] = []
         if self._transport is not None and not self._paused:
             slots = self._take_from_backlog(self._max_in_flight - len(self._in_flight))
             if slots:
@@ -199,6 +209,7 @@ class Lane:
                 self._transport.write(b"".join([slot.encode() for slot in slots]))
         if self._sweep_timer is None and (self._in_flight or self._backlog):
             self._arm_sweep()
+        return len(slots)
 
     def _take_from_backlog(self, most: int) -> list[Slot]:
         """Up to ``most`` of those whose turn it is, without those that nobody waits for any more."""
