@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -64,8 +65,10 @@ class PeerProcess:
 
     def do(self, job: Job) -> Measurement:
         """Let it do a job, and return what it measured; if it fails, so does this program."""
-        print(json.dumps(attrs.asdict(job)), file=self._requests, flush=True)
-        line = self._replies.readline()
+        line = ""
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
+            print(json.dumps(attrs.asdict(job)), file=self._requests, flush=True)
+            line = self._replies.readline()
         if not line:
             sys.exit(f"{self.name} failed at {job}: what it said stands above")
         return Measurement(**json.loads(line))

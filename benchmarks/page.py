@@ -66,8 +66,9 @@ _END: Final = "<!-- end of what was measured -->\n"
 _SUMMARY: Final = """\
 With 128 callers, one process answers {redis} times as many scoped stats as by redis-py's pipeline, {glide} times as
 many as by valkey-glide, {coredis} times as many as by coredis, and {go} times as many as CNCF Distribution's own Go
-provider, for one {cpu}th of the CPU that the pipeline takes. Smallest and largest of {count} runs on one machine of
-{cores} cores; all figures, and how they were measured: [performance](docs/performance.md).
+provider ({bare} without the PING that its registry sends first), for one {cpu}th of the CPU that the pipeline takes.
+Smallest and largest of {count} runs on one machine of {cores} cores; all figures, and how they were measured:
+[performance](docs/performance.md).
 """
 
 
@@ -80,6 +81,7 @@ def with_summary(readme: str, runs: Sequence[Results]) -> str:
         glide=_range(runs, "valkey-glide"),
         coredis=_range(runs, "coredis"),
         go=_range(runs, "Distribution (Go)"),
+        bare=_range(runs, "Distribution, no PING"),
         cpu=round(
             median(run.ratio("redis-py pipeline", OURS, HIT, 128, lambda one: one.client_cpu) or 0 for run in runs)
         ),

@@ -57,6 +57,7 @@ TARGETS: Final = (
     _times("redis-py pipeline", 128, 10, 20),
     _times("redis-py pipeline", 1, 1.6, 2.5),
     _times("Distribution (Go)", 128, 5, 10),
+    _times("Distribution, no PING", 128, 5, 10),
     _times("coredis", 128, 2, 4),
     _times("valkey-glide", 128, 2, 4),
     _share(HIT, 128, 0.25, 0.45),

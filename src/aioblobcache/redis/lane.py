@@ -16,7 +16,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from ..digest import Digest
 from ..errors import CacheUnavailableError
 from .failures import cause_of, unavailable
 from .resp import Reply, Request, Shape, UnexpectedReplyError, encode, is_text
-from .slots import CallSlot, Slot, StatManySlot, StatSlot
+from .slots import CallSlot, Slot, StatManySlot, StatSlot, tell
 from .stream import Stream
 from .takeover import Taken, TakeoverError
 from .wire import Answer, Scope
@@ -55,10 +55,6 @@ _HEAD_START: Final = 16
 
 # Deadlines closer together than this, in seconds, are noticed together.
 _COARSEST: Final = 0.005
-
-# Callers who are told of a failure in one callback of the event loop. The others are told behind those:
-# who came first need not wait until the last has been told, and nobody else is held up.
-_TOLD_AT_ONCE: Final = 256
 
 # What it takes to tell a caller and until it runs, in seconds; and how much of the timeout all may take.
 _TELLING: Final = 15e-6
@@ -301,7 +297,7 @@ class Lane:
         late = [slot for slot in self._in_flight if slot.deadline <= due]
         while self._backlog and self._backlog[0].deadline <= due:
             late.append(self._pop_backlog())
-        self._tell(iter(late), self._too_late)
+        tell(self._loop, iter(late), self._too_late)
         if self._in_flight and self._in_flight[0].sent + self._timeout <= now:
             # In a process that was suspended or busy the answer may be waiting in the socket. What is
             # scheduled from here runs before the socket is looked at, what that schedules runs after.
@@ -322,18 +318,6 @@ class Lane:
         """How much before a deadline to begin, so that the last of many is told in time as well; in seconds."""
         waiting = len(self._in_flight) + len(self._backlog)
         return min(waiting * _TELLING, self._timeout * _LONGEST_LEAD)
-
-    def _tell(self, slots: Iterator[Slot], error: Callable[[], Exception]) -> None:
-        """Fail requests: some now, the others behind the callers who have been told."""
-        told = 0
-        for slot in slots:
-            if slot.abandoned():
-                continue
-            slot.fail(error)
-            told += 1
-            if told == _TOLD_AT_ONCE:
-                self._loop.call_soon(self._tell, slots, error)
-                return
 
     def _too_late(self) -> Exception:
         return self._caused_by(TimeoutError())
@@ -372,7 +356,7 @@ class Lane:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
             self._sweep_timer = None
-        self._tell(iter(waiting), error)
+        tell(self._loop, iter(waiting), error)
 
     async def _keep_open(self) -> None:
         pause = 0.0

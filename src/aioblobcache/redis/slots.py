@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from redis.exceptions import RedisError
 
@@ -15,7 +15,11 @@ from ..errors import BlobUnknownError
 from .resp import Reply, Shape, UnexpectedReplyError, require_shapes
 from .wire import Answer, Scope
 
-__all__ = ["CallSlot", "RefusedError", "Slot", "StatManySlot", "StatSlot"]
+__all__ = ["CallSlot", "RefusedError", "Slot", "StatManySlot", "StatSlot", "tell"]
+
+# Requests that are failed in one callback of the event loop: who came first need not wait until the last has
+# been told, and nobody else is held up.
+_TOLD_AT_ONCE: Final = 256
 
 
 class RefusedError(Exception):
@@ -138,3 +142,16 @@ class CallSlot(_OfOneCaller):
 
 
 Slot: TypeAlias = StatSlot | StatManySlot | CallSlot
+
+
+def tell(loop: asyncio.AbstractEventLoop, slots: Iterator[Slot], error: Callable[[], Exception]) -> None:
+    """Fail requests: some now, the others behind the callers who have been told."""
+    told = 0
+    for slot in slots:
+        if slot.abandoned():
+            continue
+        slot.fail(error)
+        told += 1
+        if told == _TOLD_AT_ONCE:
+            loop.call_soon(tell, loop, slots, error)
+            return
