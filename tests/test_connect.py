@@ -22,12 +22,12 @@ def test_a_url_of_redis_makes_a_redis_provider(url, address):
     assert provider._engine.options.ttl == 60
 
 
-def test_resp3_is_spoken_unless_the_url_says_otherwise():
+def test_pooled_connections_speak_resp2_which_every_server_does_unless_the_url_says_otherwise():
     def protocol(url):
         return int(connect(url)._owned_client.connection_pool.connection_kwargs["protocol"])
 
-    assert protocol("redis://example") == 3
-    assert protocol("redis://example?protocol=2") == 2
+    assert protocol("redis://example") == 2
+    assert protocol("redis://example?protocol=3") == 3
 
 
 def test_memory_makes_a_memory_provider():
