@@ -9,12 +9,12 @@ from typing import Any
 from glide import Batch, GlideClient, GlideClientConfiguration, NodeAddress
 
 from ..corpus import Blob
-from .interface import Answer, Keys, Stated
+from .interface import Keys, Pipelined
 
 __all__ = ["GlideBatch"]
 
 
-class GlideBatch:
+class GlideBatch(Pipelined):
     """``Batch(is_atomic=False)``: one round trip."""
 
     @asynccontextmanager
@@ -29,23 +29,13 @@ class GlideBatch:
         finally:
             await self._client.close()
 
-    async def _ask(self, repository: str, digests: list[str]) -> list[Any]:
+    async def ask(self, repository: str, digests: list[str]) -> list[Any]:
         batch = Batch(is_atomic=False)
         for digest in digests:
             batch.sismember(Keys.membership(repository), digest)
             batch.hmget(Keys.descriptor(digest), ["digest", "size", "mediatype"])
             batch.hget(Keys.override(repository, digest), "mediatype")
         return await self._client.exec(batch, raise_on_error=True) or []
-
-    async def stat(self, blob: Blob) -> Answer:
-        return Stated.of(*await self._ask(blob.repository, [blob.digest]))
-
-    async def is_unknown(self, blob: Blob) -> bool:
-        member, _, _ = await self._ask(blob.repository, [blob.absent])
-        return not member
-
-    async def stat_many(self, repository: str, digests: list[str]) -> dict[str, Answer]:
-        return Stated.of_many(digests, await self._ask(repository, digests))
 
     async def set(self, blob: Blob) -> bool:
         descriptor = Keys.descriptor(blob.digest)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
 from ..corpus import Blob
 
-__all__ = ["Answer", "Keys", "Peer", "Stated"]
+__all__ = ["Answer", "Keys", "Peer", "Pipelined", "Stated"]
 
 
 class Answer(Protocol):
@@ -85,3 +86,21 @@ class Keys:
     def override(repository: str, digest: str) -> str:
         """The repository's own media type."""
         return f"repository::{repository}::blobs::{digest}"
+
+
+class Pipelined(ABC):
+    """A peer that sends any number of commands at once, and gets their replies in order."""
+
+    @abstractmethod
+    async def ask(self, repository: str, digests: list[str]) -> list[Any]:
+        """The three replies about each blob, one after the other."""
+
+    async def stat(self, blob: Blob) -> Answer:
+        return Stated.of(*await self.ask(blob.repository, [blob.digest]))
+
+    async def is_unknown(self, blob: Blob) -> bool:
+        member, _, _ = await self.ask(blob.repository, [blob.absent])
+        return not member
+
+    async def stat_many(self, repository: str, digests: list[str]) -> dict[str, Answer]:
+        return Stated.of_many(digests, await self.ask(repository, digests))

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from ..corpus import Blob
-from .interface import Answer, Keys, Stated
+from .interface import Answer, Keys, Pipelined, Stated
 
 __all__ = ["RedisPyAwaits", "RedisPyPipeline"]
 
@@ -40,26 +40,16 @@ class _RedisPy:
         return True
 
 
-class RedisPyPipeline(_RedisPy):
+class RedisPyPipeline(Pipelined, _RedisPy):
     """``pipeline(transaction=False)``: one round trip."""
 
-    async def _ask(self, repository: str, digests: list[str]) -> list[Any]:
+    async def ask(self, repository: str, digests: list[str]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipeline:
             for digest in digests:
                 pipeline.sismember(Keys.membership(repository), digest)
                 pipeline.hmget(Keys.descriptor(digest), "digest", "size", "mediatype")
                 pipeline.hget(Keys.override(repository, digest), "mediatype")
             return await pipeline.execute()
-
-    async def stat(self, blob: Blob) -> Answer:
-        return Stated.of(*await self._ask(blob.repository, [blob.digest]))
-
-    async def is_unknown(self, blob: Blob) -> bool:
-        member, _, _ = await self._ask(blob.repository, [blob.absent])
-        return not member
-
-    async def stat_many(self, repository: str, digests: list[str]) -> dict[str, Answer]:
-        return Stated.of_many(digests, await self._ask(repository, digests))
 
 
 class RedisPyAwaits(_RedisPy):
