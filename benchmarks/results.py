@@ -56,9 +56,9 @@ class Results:
     samples: list[Sample]
 
     def write(self, path: Path) -> None:
-        """Keep them as JSON."""
+        """Keep them as JSON, a sample a line."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(attrs.asdict(self), indent=1) + "\n")
+        path.write_text(json.dumps(attrs.asdict(self)).replace('{"round"', '\n{"round"') + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Self:
