@@ -8,8 +8,9 @@ from typing import Final
 
 import attrs
 
+from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
+
 from .corpus import Blob
-from .peers.interface import Keys
 
 __all__ = ["Ceiling", "measure_ceiling", "missing"]
 
@@ -42,13 +43,13 @@ def missing() -> str | None:
 def measure_ceiling(port: int, blob: Blob) -> Ceiling:
     """Measure each command by itself, one after the other."""
     return Ceiling(
-        _measure(port, "SISMEMBER", Keys.membership(blob.repository), blob.digest),
-        _measure(port, "HMGET", Keys.descriptor(blob.digest), "digest", "size", "mediatype"),
-        _measure(port, "HGET", Keys.override(blob.repository, blob.digest), "mediatype"),
+        _measure(port, "SISMEMBER", membership_key(blob.repository), blob.digest),
+        _measure(port, "HMGET", descriptor_key(blob.digest), "digest", "size", "mediatype"),
+        _measure(port, "HGET", override_key(blob.repository, blob.digest), "mediatype"),
     )
 
 
-def _measure(port: int, *command: str) -> float:
+def _measure(port: int, *command: str | bytes) -> float:
     options = ["-p", str(port), "-c", str(_CONNECTIONS), "-P", str(_PIPELINED), "-n", str(_REQUESTS), "--csv"]
     ran = subprocess.run([_PROGRAM, *options, *command], capture_output=True, text=True, check=True)
     # "command","rps","avg_latency_ms",… ; the command is quoted and may hold commas.

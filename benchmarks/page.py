@@ -76,15 +76,15 @@ def with_summary(readme: str, runs: Sequence[Results]) -> str:
     """README.md with what these runs say."""
     before, _, rest = readme.partition(_BEGIN)
     _, _, after = rest.partition(_END)
+    cpu_ratios = [run.ratio("redis-py pipeline", OURS, HIT, 128, lambda sample: sample.client_cpu) for run in runs]
+    cpu = [ratio for ratio in cpu_ratios if ratio is not None]
     summary = _SUMMARY.format(
         redis=_range(runs, "redis-py pipeline"),
         glide=_range(runs, "valkey-glide"),
         coredis=_range(runs, "coredis"),
         go=_range(runs, "Distribution (Go)"),
         bare=_range(runs, "Distribution, no PING"),
-        cpu=round(
-            median(run.ratio("redis-py pipeline", OURS, HIT, 128, lambda one: one.client_cpu) or 0 for run in runs)
-        ),
+        cpu=f"{median(cpu):.0f}" if cpu else "(not measured)",
         count=len(runs),
         cores=runs[-1].machine["cores"],
     )
@@ -93,8 +93,9 @@ def with_summary(readme: str, runs: Sequence[Results]) -> str:
 
 def _range(runs: Sequence[Results], peer: str) -> str:
     """How many times as fast as a peer: the smallest and the largest of the runs."""
-    ratios = [run.ratio(OURS, peer, HIT, 128, lambda sample: sample.rate) or 0 for run in runs]
-    return f"{min(ratios):.1f} to {max(ratios):.1f}"
+    ratios = [run.ratio(OURS, peer, HIT, 128, lambda sample: sample.rate) for run in runs]
+    measured = [ratio for ratio in ratios if ratio is not None]
+    return f"{min(measured):.1f} to {max(measured):.1f}" if measured else "(not measured)"
 
 
 def page(runs: Sequence[Results], picture: str) -> str:

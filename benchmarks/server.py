@@ -11,9 +11,9 @@ import attrs
 from redis import Redis
 
 from aioblobcache.cli.embedded import embedded_valkey
+from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 
 from .corpus import Blob
-from .peers.interface import Keys
 
 __all__ = ["Server", "ServerCounts", "running_server"]
 
@@ -44,10 +44,11 @@ class Server:
         self._client.config_set("save", "")
         lines = []
         for blob in blobs:
-            lines.append(f"HSET {Keys.descriptor(blob.digest)} digest {blob.digest} size {blob.size}")
-            lines.append(f"HSETNX {Keys.descriptor(blob.digest)} mediatype {blob.media_type}")
-            lines.append(f"HSET {Keys.override(blob.repository, blob.digest)} mediatype {blob.media_type}")
-            lines.append(f"SADD {Keys.membership(blob.repository)} {blob.digest}")
+            descriptor = descriptor_key(blob.digest).decode()
+            lines.append(f"HSET {descriptor} digest {blob.digest} size {blob.size}")
+            lines.append(f"HSETNX {descriptor} mediatype {blob.media_type}")
+            lines.append(f"HSET {override_key(blob.repository, blob.digest).decode()} mediatype {blob.media_type}")
+            lines.append(f"SADD {membership_key(blob.repository).decode()} {blob.digest}")
         with socket.create_connection((self.host, self.port)) as connection:
             connection.sendall("\r\n".join([*lines, "PING", ""]).encode())
             replies = b""

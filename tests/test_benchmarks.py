@@ -11,12 +11,12 @@ import pytest
 from redis import Redis
 from rich.console import Console
 
+from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 from benchmarks.contest import PeerProcess, Settings, run_contest
 from benchmarks.corpus import Corpus, write_corpus
 from benchmarks.jobs import HIT, MISS, MIXED, Job, many
 from benchmarks.page import page, with_summary
 from benchmarks.peers import PEERS
-from benchmarks.peers.interface import Keys
 from benchmarks.picture import draw
 from benchmarks.results import Results
 from benchmarks.server import running_server
@@ -69,7 +69,7 @@ def test_every_peer_does_every_job(peer, workload, loaded):
 def test_a_wrong_answer_ends_the_run(peer, loaded, capfd):
     server, _, corpus = loaded
     popular = corpus.blobs[0]
-    key = Keys.descriptor(popular.digest)
+    key = descriptor_key(popular.digest)
     with Redis(host=server.host, port=server.port) as client, peer:
         client.hset(key, "size", popular.size + 1)
         try:
@@ -83,11 +83,11 @@ def test_a_wrong_answer_ends_the_run(peer, loaded, capfd):
 def test_a_blob_that_should_be_unknown_ends_the_run_if_it_is_known(peer, loaded):
     server, _, corpus = loaded
     popular = corpus.blobs[0]
-    membership = Keys.membership(popular.repository)
+    membership = membership_key(popular.repository)
     with Redis(host=server.host, port=server.port) as client, peer:
         client.sadd(membership, popular.absent)
-        client.hset(Keys.descriptor(popular.absent), mapping={"digest": popular.absent, "size": 1, "mediatype": "a/b"})
-        client.hset(Keys.override(popular.repository, popular.absent), "mediatype", "a/b")
+        client.hset(descriptor_key(popular.absent), mapping={"digest": popular.absent, "size": 1, "mediatype": "a/b"})
+        client.hset(override_key(popular.repository, popular.absent), "mediatype", "a/b")
         try:
             with pytest.raises(SystemExit, match="failed at"):
                 peer.do(Job(MISS, 4, 0.2))

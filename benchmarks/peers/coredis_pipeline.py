@@ -8,8 +8,10 @@ from typing import Final
 
 from coredis import Redis
 
+from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
+
 from ..corpus import Blob
-from .interface import Answer, Keys, Stated
+from .interface import Answer, Stated
 
 __all__ = ["CoredisPipeline"]
 
@@ -30,9 +32,9 @@ class CoredisPipeline:
 
     async def is_unknown(self, blob: Blob) -> bool:
         async with self._client.pipeline(transaction=False) as pipeline:
-            member = pipeline.sismember(Keys.membership(blob.repository), blob.absent)
-            fields = pipeline.hmget(Keys.descriptor(blob.absent), ["digest", "size", "mediatype"])
-            override = pipeline.hget(Keys.override(blob.repository, blob.absent), "mediatype")
+            member = pipeline.sismember(membership_key(blob.repository), blob.absent)
+            fields = pipeline.hmget(descriptor_key(blob.absent), ["digest", "size", "mediatype"])
+            override = pipeline.hget(override_key(blob.repository, blob.absent), "mediatype")
         await fields
         await override
         return not await member
@@ -41,9 +43,9 @@ class CoredisPipeline:
         async with self._client.pipeline(transaction=False) as pipeline:
             asked = [
                 (
-                    pipeline.sismember(Keys.membership(repository), digest),
-                    pipeline.hmget(Keys.descriptor(digest), ["digest", "size", "mediatype"]),
-                    pipeline.hget(Keys.override(repository, digest), "mediatype"),
+                    pipeline.sismember(membership_key(repository), digest),
+                    pipeline.hmget(descriptor_key(digest), ["digest", "size", "mediatype"]),
+                    pipeline.hget(override_key(repository, digest), "mediatype"),
                 )
                 for digest in digests
             ]
@@ -53,13 +55,13 @@ class CoredisPipeline:
         }
 
     async def set(self, blob: Blob) -> bool:
-        descriptor = Keys.descriptor(blob.digest)
+        descriptor = descriptor_key(blob.digest)
         async with self._client.pipeline(transaction=False) as pipeline:
             commands = (
                 pipeline.hset(descriptor, {"digest": blob.digest, "size": blob.size}),
                 pipeline.hsetnx(descriptor, "mediatype", blob.media_type),
-                pipeline.hset(Keys.override(blob.repository, blob.digest), {"mediatype": blob.media_type}),
-                pipeline.sadd(Keys.membership(blob.repository), [blob.digest]),
+                pipeline.hset(override_key(blob.repository, blob.digest), {"mediatype": blob.media_type}),
+                pipeline.sadd(membership_key(blob.repository), [blob.digest]),
             )
         for command in commands:
             await command

@@ -8,8 +8,10 @@ from typing import Any
 
 from glide import Batch, GlideClient, GlideClientConfiguration, NodeAddress
 
+from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
+
 from ..corpus import Blob
-from .interface import Keys, Pipelined
+from .interface import Pipelined
 
 __all__ = ["GlideBatch"]
 
@@ -32,17 +34,17 @@ class GlideBatch(Pipelined):
     async def ask(self, repository: str, digests: list[str]) -> list[Any]:
         batch = Batch(is_atomic=False)
         for digest in digests:
-            batch.sismember(Keys.membership(repository), digest)
-            batch.hmget(Keys.descriptor(digest), ["digest", "size", "mediatype"])
-            batch.hget(Keys.override(repository, digest), "mediatype")
+            batch.sismember(membership_key(repository), digest)
+            batch.hmget(descriptor_key(digest), ["digest", "size", "mediatype"])
+            batch.hget(override_key(repository, digest), "mediatype")
         return await self._client.exec(batch, raise_on_error=True) or []
 
     async def set(self, blob: Blob) -> bool:
-        descriptor = Keys.descriptor(blob.digest)
+        descriptor = descriptor_key(blob.digest)
         batch = Batch(is_atomic=False)
         batch.hset(descriptor, {"digest": blob.digest, "size": str(blob.size)})
         batch.hsetnx(descriptor, "mediatype", blob.media_type)
-        batch.hset(Keys.override(blob.repository, blob.digest), {"mediatype": blob.media_type})
-        batch.sadd(Keys.membership(blob.repository), [blob.digest])
+        batch.hset(override_key(blob.repository, blob.digest), {"mediatype": blob.media_type})
+        batch.sadd(membership_key(blob.repository), [blob.digest])
         await self._client.exec(batch, raise_on_error=True)
         return True

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..corpus import Blob
 
-__all__ = ["Answer", "Keys", "Peer", "Pipelined", "Stated"]
+__all__ = ["Answer", "Peer", "Pipelined", "Stated"]
 
 
 class Answer(Protocol):
@@ -67,25 +67,6 @@ class Stated(NamedTuple):
         """The same of several blobs, each with its three replies."""
         triples = zip(replies[::3], replies[1::3], replies[2::3], strict=True)
         return {digest: cls.of(*triple) for digest, triple in zip(digests, triples, strict=True)}
-
-
-class Keys:
-    """The keys that Distribution uses."""
-
-    @staticmethod
-    def membership(repository: str) -> str:
-        """The set of a repository's digests."""
-        return f"repository::{repository}::blobs"
-
-    @staticmethod
-    def descriptor(digest: str) -> str:
-        """The global descriptor."""
-        return f"blobs::{digest}"
-
-    @staticmethod
-    def override(repository: str, digest: str) -> str:
-        """The repository's own media type."""
-        return f"repository::{repository}::blobs::{digest}"
 
 
 class Pipelined(ABC):

@@ -8,8 +8,10 @@ from typing import Any, Final, Self
 
 from redis.asyncio import BlockingConnectionPool, Redis
 
+from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
+
 from ..corpus import Blob
-from .interface import Answer, Keys, Pipelined, Stated
+from .interface import Answer, Pipelined, Stated
 
 __all__ = ["RedisPyAwaits", "RedisPyPipeline"]
 
@@ -30,12 +32,12 @@ class _RedisPy:
         await pool.aclose()
 
     async def set(self, blob: Blob) -> bool:
-        descriptor = Keys.descriptor(blob.digest)
+        descriptor = descriptor_key(blob.digest)
         async with self._client.pipeline(transaction=False) as pipeline:
             pipeline.hset(descriptor, mapping={"digest": blob.digest, "size": blob.size})
             pipeline.hsetnx(descriptor, "mediatype", blob.media_type)
-            pipeline.hset(Keys.override(blob.repository, blob.digest), "mediatype", blob.media_type)
-            pipeline.sadd(Keys.membership(blob.repository), blob.digest)
+            pipeline.hset(override_key(blob.repository, blob.digest), "mediatype", blob.media_type)
+            pipeline.sadd(membership_key(blob.repository), blob.digest)
             await pipeline.execute()
         return True
 
@@ -46,9 +48,9 @@ class RedisPyPipeline(Pipelined, _RedisPy):
     async def ask(self, repository: str, digests: list[str]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipeline:
             for digest in digests:
-                pipeline.sismember(Keys.membership(repository), digest)
-                pipeline.hmget(Keys.descriptor(digest), "digest", "size", "mediatype")
-                pipeline.hget(Keys.override(repository, digest), "mediatype")
+                pipeline.sismember(membership_key(repository), digest)
+                pipeline.hmget(descriptor_key(digest), "digest", "size", "mediatype")
+                pipeline.hget(override_key(repository, digest), "mediatype")
             return await pipeline.execute()
 
 
@@ -57,12 +59,12 @@ class RedisPyAwaits(_RedisPy):
 
     async def stat(self, blob: Blob) -> Answer:
         client: Any = self._client  # its commands are not typed for asyncio alone
-        member = await client.sismember(Keys.membership(blob.repository), blob.digest)
-        fields = await client.hmget(Keys.descriptor(blob.digest), ["digest", "size", "mediatype"])
-        return Stated.of(member, fields, await client.hget(Keys.override(blob.repository, blob.digest), "mediatype"))
+        member = await client.sismember(membership_key(blob.repository), blob.digest)
+        fields = await client.hmget(descriptor_key(blob.digest), ["digest", "size", "mediatype"])
+        return Stated.of(member, fields, await client.hget(override_key(blob.repository, blob.digest), "mediatype"))
 
     async def is_unknown(self, blob: Blob) -> bool:
-        return not await self._client.sismember(Keys.membership(blob.repository), blob.absent)
+        return not await self._client.sismember(membership_key(blob.repository), blob.absent)
 
     async def stat_many(self, repository: str, digests: list[str]) -> dict[str, Answer]:
         raise NotImplementedError("three awaits for each blob: the same as stat")

@@ -20,8 +20,7 @@ _ENCODED_LENGTHS: Final = {"sha256": 64, "sha384": 96, "sha512": 128, "blake3": 
 _TARSUM: Final = r"(?:tarsum(?:\.(?:v1|dev))?\+)?"
 
 _ANY: Final = "|".join(f"{name}:[a-f0-9]{{{length}}}" for name, length in _ENCODED_LENGTHS.items())
-_VALID: Final = re.compile(f"{_ANY}|{_TARSUM}(?:{_ANY})")  # the commonest first, which is quicker
-_is_valid: Final = _VALID.fullmatch
+_match_valid: Final = re.compile(f"{_ANY}|{_TARSUM}(?:{_ANY})").fullmatch  # the commonest first, which is quicker
 _SUPPORTED_ALGORITHM: Final = re.compile(_TARSUM + "(" + "|".join(_ENCODED_LENGTHS) + ")")
 _WELL_FORMED: Final = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 
@@ -78,7 +77,7 @@ def as_digest(value: str) -> Digest:
     """The same as ``Digest(value)``, for a value that is none yet: in two thirds of the time."""
     if not isinstance(value, str):
         raise DigestFormatError(value, "a digest is a str of the form algorithm:encoded")
-    if _is_valid(value) is None:
+    if _match_valid(value) is None:
         raise _diagnosis(value)
     return _new(Digest, value)
 
