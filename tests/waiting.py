@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -11,3 +11,9 @@ async def until(condition: Callable[[], bool]) -> None:
     """
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0)
+
+
+async def until_server_says(condition: Callable[[], Awaitable[bool | int]]) -> None:
+    """The same for what a server has to be asked for, a hundred times a second."""
+    while not await condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)

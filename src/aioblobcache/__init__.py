@@ -30,7 +30,7 @@ from .interfaces import (
     RegistryBackend,
 )
 from .memory import MemoryBlobDescriptorCache
-from .observer import Observer
+from .observer import NearCacheStats, Observer
 from .readthrough import CachedBlobStatter, CachedRegistry
 from .redis.provider import RedisBlobDescriptorCache
 
@@ -58,6 +58,7 @@ __all__ = [
     "InvalidDigestError",
     "LifecycleError",
     "MemoryBlobDescriptorCache",
+    "NearCacheStats",
     "Observer",
     "RedisBlobDescriptorCache",
     "RegistryBackend",

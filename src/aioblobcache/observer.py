@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import attrs
+
 from .digest import Digest
 from .errors import CacheUnavailableError, ConfigurationError, CorruptEntryError
 
-__all__ = ["Observer", "as_observer"]
+__all__ = ["NearCacheStats", "Observer", "as_observer"]
+
+
+@attrs.frozen
+class NearCacheStats:
+    """A near cache: what it has done since the provider was entered, and how it is now."""
+
+    hits: int
+    misses: int  # looks that found nothing to serve
+    invalidations: int  # keys that the server said have changed
+    flushes: int  # all entries dropped: a lost connection, FLUSHALL, a server that is no primary any more
+    evictions: int
+    entries: int  # those kept; dropped ones among them until they are replaced or evicted
+    lease_age: float | None  # seconds since when changes may be unknown; ``None``: no lease at all
+    why_off: str | None  # ``None``: it serves
 
 
 class Observer:
@@ -25,6 +41,9 @@ class Observer:
 
     def corrupt_entry(self, error: CorruptEntryError) -> None:
         """A provider met an entry that cannot be a descriptor; it is a miss as well."""
+
+    def near_cache(self, stats: NearCacheStats) -> None:
+        """The near cache reports, several times in each ``max_staleness``."""
 
     def fill_refused(self, digest: Digest) -> None:
         """A fill was given up: the blob was, or may have been, cleared, or was filled meanwhile."""

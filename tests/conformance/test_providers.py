@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from aioblobcache import MemoryBlobDescriptorCache
+from aioblobcache import MemoryBlobDescriptorCache, RedisBlobDescriptorCache
 from aioblobcache.conformance import GuardedCacheConformance
+from tests.waiting import until
 
 
 class TestMemory(GuardedCacheConformance):
@@ -21,3 +22,14 @@ class TestRedis(GuardedCacheConformance):
     @pytest.fixture
     async def provider(self, cache):
         return cache
+
+
+class TestRedisWithNearCache(GuardedCacheConformance):
+    """Over several lanes: a process sees what it has written, whichever lane brings an answer."""
+
+    @pytest.fixture
+    async def provider(self, client, server):
+        options = {"timeout": 10.0, "lanes": 3, "near_cache": 100}
+        async with RedisBlobDescriptorCache.from_url(server.url, **options) as provider:
+            await until(lambda: provider.info()["near_cache"]["why_off"] is None)
+            yield provider

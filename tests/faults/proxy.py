@@ -17,6 +17,11 @@ class Proxy:
         self.accepted = 0  # connections, ever
         self.delay = 0.0  # seconds that each piece of replies is held back
         self.bytewise = False  # each byte of a reply by itself
+        # What is held back while not set, as by a network that is silently dead: no end of a connection is told either.
+        self.lets_requests_through = asyncio.Event()
+        self.lets_replies_through = asyncio.Event()
+        self.lets_requests_through.set()
+        self.lets_replies_through.set()
         self._upstream = upstream
         self._cut_after: int | None = None
         self._prefix = b""
@@ -87,12 +92,14 @@ class Proxy:
     async def _forward_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
             self.requests += data
+            await self.lets_requests_through.wait()
             writer.write(data)
             await writer.drain()
 
     async def _forward_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
             self.replied += len(data)
+            await self.lets_replies_through.wait()
             if self.delay:
                 await asyncio.sleep(self.delay)
             data, self._prefix = self._prefix + data, b""

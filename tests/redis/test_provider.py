@@ -477,6 +477,7 @@ async def test_several_lanes_serve_in_turn(client, server):
             "in_flight": 0,
             "waiting": 0,
             "reconnects": 0,
+            "near_cache": None,
         }
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain, cycle
 from typing import Any, Final, TypeAlias, TypeVar
 
+import attrs
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -15,8 +16,10 @@ from ..descriptor import Descriptor
 from ..digest import Digest
 from ..lifecycle import LoopBinding
 from . import scripts
+from .coherence import Coherence
 from .failures import FAILURES, address_of, cause_of, unavailable
 from .lane import Lane
+from .near import NearTable
 from .options import RedisOptions
 from .pipeline import PipelineRoad
 from .resp import Reply, Request, Shape, error_code, is_count, is_text
@@ -51,22 +54,23 @@ class Engine:
         self._pipeline = PipelineRoad(client)
         self._lanes: tuple[Lane, ...] = ()
         self._next_lane: Iterator[Lane] = cycle(self._lanes)
+        self.coherence = Coherence(options, self.address) if options.near_cache else None
 
     def open(self) -> None:
         """Serve the running event loop: the lanes begin to connect, nobody waits for them."""
         self.binding.enter()
-        connect = partial(take_over, self._client.connection_pool)
-        self._lanes = tuple(
-            Lane(
-                connect,
-                self.address,
-                timeout=self.options.timeout,
-                max_in_flight=self.options.max_in_flight,
-                greeting=[(b"SCRIPT", b"LOAD", script.source) for script in scripts.ALL],
-            )
-            for _ in range(self.options.lanes)
-        )
+        self._lanes = tuple(self._lane() for _ in range(self.options.lanes))
         self._next_lane = cycle(self._lanes)
+
+    def _lane(self) -> Lane:
+        return Lane(
+            partial(take_over, self._client.connection_pool),
+            self.address,
+            timeout=self.options.timeout,
+            max_in_flight=self.options.max_in_flight,
+            greeting=[(b"SCRIPT", b"LOAD", script.source) for script in scripts.ALL],
+            companion=None if self.coherence is None else self.coherence.companion(),
+        )
 
     async def aclose(self) -> None:
         """Serve nobody any more, and end the lanes."""
@@ -88,9 +92,10 @@ class Engine:
             "in_flight": sum(lane.load[0] for lane in self._lanes),
             "waiting": sum(lane.load[1] for lane in self._lanes),
             "reconnects": sum(lane.reconnects for lane in self._lanes),
+            "near_cache": None if self.coherence is None else attrs.asdict(self.coherence.stats()),
         }
 
-    def stat(self, scope: Scope, digest: Digest) -> asyncio.Future[Descriptor]:
+    def stat(self, scope: Scope, digest: Digest, table: NearTable | None) -> asyncio.Future[Descriptor]:
         """Ask for one descriptor, by a lane.
 
         Raises, or the future does, besides ``BlobUnknownError`` and ``CacheUnavailableError`` an
@@ -98,14 +103,14 @@ class Engine:
         """
         if asyncio.get_running_loop() is not self.binding.loop:
             self.binding.check()  # which says what is wrong
-        return next(self._next_lane).stat(scope, digest)
+        return next(self._next_lane).stat(scope, digest, table)
 
-    async def stat_many(self, scope: Scope, digests: Sequence[Digest]) -> list[Answer]:
+    async def stat_many(self, scope: Scope, digests: Sequence[Digest], table: NearTable | None) -> list[Answer]:
         """The same of several at once; misses are in their places."""
         self.binding.check()
         lane = next(self._next_lane)
         pieces = (digests[start : start + _PIECE] for start in range(0, len(digests), _PIECE))
-        answers = await asyncio.gather(*(lane.stat_many(scope, piece) for piece in pieces))
+        answers = await asyncio.gather(*(lane.stat_many(scope, piece, table) for piece in pieces))
         return list(chain.from_iterable(answers))
 
     async def around(self, obstacle: Obstacle, requests: Sequence[Request], decode: Callable[[list[Reply]], _T]) -> _T:

@@ -12,7 +12,14 @@ blob visible as its hash tag, so that a Cluster keeps both in one slot.
 
 from __future__ import annotations
 
-__all__ = ["descriptor_guard_key", "descriptor_key", "membership_guard_key", "membership_key", "override_key"]
+__all__ = [
+    "descriptor_guard_key",
+    "descriptor_key",
+    "membership_guard_key",
+    "membership_key",
+    "override_key",
+    "subject_of",
+]
 
 
 def descriptor_key(digest: str) -> bytes:
@@ -38,3 +45,17 @@ def descriptor_guard_key(digest: str) -> bytes:
 def membership_guard_key(name: str, digest: str) -> bytes:
     """The guard of a blob's membership in a repository."""
     return f"aioblobcache::guard::{{repository::{name}::blobs}}::{digest}".encode()
+
+
+def subject_of(key: bytes) -> tuple[str, str]:
+    """The repository and the digest that one of the three shared keys is about; empty where it is about none.
+
+    Of a key that only looks like one of them the result is no name, or no digest, that anyone holds.
+    """
+    text = key.decode("latin-1")
+    if text.startswith("blobs::"):
+        return "", text[7:]
+    if text.startswith("repository::"):
+        name, separator, digest = text[12:].partition("::blobs")
+        return (name, digest[2:]) if separator else ("", "")
+    return "", ""

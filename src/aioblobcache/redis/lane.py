@@ -18,7 +18,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -28,6 +28,7 @@ from ..descriptor import Descriptor
 from ..digest import Digest
 from ..errors import CacheUnavailableError
 from .failures import cause_of, unavailable
+from .near import NearTable, Source
 from .resp import Reply, Request, Shape, UnexpectedReplyError, encode, is_text
 from .slots import CallSlot, Slot, StatManySlot, StatSlot, tell
 from .stream import Stream
@@ -61,10 +62,25 @@ _TELLING: Final = 15e-6
 _LONGEST_LEAD: Final = 1 / 8
 
 
+class Companion(Protocol):
+    """What stands between a lane and a near cache."""
+
+    @property
+    def source(self) -> Source:
+        """What keeps the lane's answers, and drops them."""
+        ...
+
+    async def run(self, lane: Lane, /) -> None:
+        """Run until cancelled, which is when the connection has been lost."""
+        ...
+
+
 class Lane:
     """One multiplexed connection to one node, opened again whenever it is lost.
 
     ``connect`` gives a protocol a transport; ``greeting`` are requests that begin each connection.
+    The ``companion`` runs beside each connection for as long as it stands, and its source is told of
+    pushes, and of the loss of a connection, where they stand in the stream.
     """
 
     def __init__(
@@ -75,6 +91,7 @@ class Lane:
         timeout: float,
         max_in_flight: int,
         greeting: Sequence[Request] = (),
+        companion: Companion | None = None,
     ) -> None:
         self.address = address
         self.unsupported: TakeoverError | None = None
@@ -83,6 +100,8 @@ class Lane:
         self._timeout = timeout
         self._max_in_flight = max_in_flight
         self._greeting = greeting
+        self._companion = companion
+        self._source = None if companion is None else companion.source
         self._loop = asyncio.get_running_loop()
         self._taken: Taken | None = None
         self._transport: asyncio.Transport | None = None
@@ -111,8 +130,11 @@ class Lane:
 
     # --- what callers do -------------------------------------------------------------------------
 
-    def stat(self, scope: Scope, digest: Digest) -> asyncio.Future[Descriptor]:
-        """Ask for a descriptor; fails with ``BlobUnknownError``, ``CacheUnavailableError`` or ``RefusedError``."""
+    def stat(self, scope: Scope, digest: Digest, table: NearTable | None = None) -> asyncio.Future[Descriptor]:
+        """Ask for a descriptor, to be kept in ``table`` as well, if there is one and a source.
+
+        Fails with ``BlobUnknownError``, ``CacheUnavailableError`` or ``RefusedError``.
+        """
         if not self._scheduled:
             self._schedule()
         future: asyncio.Future[Descriptor] = self._new_future()
@@ -123,18 +145,23 @@ class Lane:
         if waiting is not None and waiting.deadline >= self._tick_deadline - self._timeout / 2:
             waiting.futures.append(future)
             return future
-        self._unsent_stats[key] = slot = StatSlot(scope, digest, future, self._tick_deadline)
+        reading = None if table is None or self._source is None else self._source.reading(table, digest)
+        self._unsent_stats[key] = slot = StatSlot(scope, digest, reading, future, self._tick_deadline)
         self._backlog.append(slot)
         if len(self._backlog) == self._head_start and not self._in_flight:
             self._written_early = self._flush()
         return future
 
-    def stat_many(self, scope: Scope, digests: Sequence[Digest]) -> asyncio.Future[list[Answer]]:
-        """Ask for several descriptors; misses are in their places. Fails with the other two."""
+    def stat_many(
+        self, scope: Scope, digests: Sequence[Digest], table: NearTable | None = None
+    ) -> asyncio.Future[list[Answer]]:
+        """The same of several; misses are in their places. Fails with the other two."""
         if not self._scheduled:
             self._schedule()
         future: asyncio.Future[list[Answer]] = self._new_future()
-        self._backlog.append(StatManySlot(scope, digests, future, self._tick_deadline))
+        source = self._source
+        readings = [] if table is None or source is None else [source.reading(table, digest) for digest in digests]
+        self._backlog.append(StatManySlot(scope, digests, readings, future, self._tick_deadline))
         return future
 
     def call(self, requests: Sequence[Request], shapes: Sequence[Shape]) -> asyncio.Future[list[Reply]]:
@@ -146,6 +173,21 @@ class Lane:
             self._schedule()
         future: asyncio.Future[list[Reply]] = self._new_future()
         self._backlog.append(CallSlot(encode(requests), shapes, future, self._tick_deadline))
+        return future
+
+    def call_at_once(self, requests: Sequence[Request], shapes: Sequence[Shape]) -> asyncio.Future[list[Reply]]:
+        """The same, ahead of all who wait, and one more than may be in flight; fails at once without a connection."""
+        future: asyncio.Future[list[Reply]] = self._new_future()
+        if self._transport is None:
+            future.set_exception(self._unavailable())
+            return future
+        now = self._loop.time()
+        slot = CallSlot(encode(requests), shapes, future, now + self._timeout)
+        slot.sent = now
+        self._in_flight.append(slot)
+        self._transport.write(slot.encode())
+        if self._sweep_timer is None:
+            self._arm_sweep()
         return future
 
     @property
@@ -243,6 +285,8 @@ class Lane:
             while (reply := gets()) is not _NOTHING:
                 if type(reply) is _Push:
                     self._incomplete = 0
+                    if self._source is not None:
+                        self._source.pushed(reply)
                     continue
                 replies.append(reply)
                 missing -= 1
@@ -343,6 +387,8 @@ class Lane:
                 _log.warning("lost the connection to %s: %s", self.address, unavailable(self.address, failure).reason)
         if self._stream is not None:
             self._stream.receiver = None
+        if self._source is not None:
+            self._source.flush()
         self._transport = self._taken = self._stream = None
         self._failure = failure
         self._fail_all(partial(self._caused_by, failure))
@@ -381,12 +427,21 @@ class Lane:
                     return
                 # Nothing has been awaited since the transport was handed over: no event can have been missed.
                 self._adopt(stream, taken)
-                await self._lost.wait()
+                await self._until_lost()
                 self.reconnects += 1
             if self._loop.time() - opened > _LONGEST_PAUSE:
                 pause = 0.0
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+
+    async def _until_lost(self) -> None:
+        companion = None if self._companion is None else self._loop.create_task(self._companion.run(self))
+        try:
+            await self._lost.wait()
+        finally:
+            if companion is not None:
+                companion.cancel()
+                await asyncio.wait([companion])
 
     def _adopt(self, stream: Stream, taken: Taken) -> None:
         self._lost.clear()

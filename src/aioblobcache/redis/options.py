@@ -14,6 +14,8 @@ __all__ = ["RedisOptions", "RedisOptionsDict"]
 
 _LONGEST_SECONDS: Final = 10 * 366 * 86_400.0
 _LARGEST_COUNT: Final = 1_000_000
+_MOST_ENTRIES: Final = 100_000_000
+_SHORTEST_STALENESS: Final = 0.05
 
 
 def _check_seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
@@ -27,6 +29,17 @@ def _check_seconds(_: object, attribute: attrs.Attribute[float], value: float) -
 def _check_count(_: object, attribute: attrs.Attribute[int], value: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST_COUNT:
         raise ConfigurationError(f"{attribute.name} is an int from 1 to {_LARGEST_COUNT}, not {shorten(value)}")
+
+
+def _check_entries(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_ENTRIES:
+        raise ConfigurationError(f"{attribute.name} is an int from 0 (none) to {_MOST_ENTRIES}, not {shorten(value)}")
+
+
+def _check_staleness(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+    _check_seconds(instance, attribute, value)
+    if value < _SHORTEST_STALENESS:
+        raise ConfigurationError(f"{attribute.name} is {_SHORTEST_STALENESS} seconds or more, not {shorten(value)}")
 
 
 @attrs.frozen(kw_only=True)
@@ -46,12 +59,23 @@ class RedisOptions:
     max_in_flight: int = attrs.field(default=4096, validator=_check_count)
     # Connections for each node.
     lanes: int = attrs.field(default=1, validator=_check_count)
+    # How many answers may be kept in the process; 0: none.
+    near_cache: int = attrs.field(default=0, validator=_check_entries)
+    # How long an answer may be served after Redis has confirmed a change to it, whatever becomes of the network.
+    max_staleness: float = attrs.field(default=1.0, validator=_check_staleness)
+    # How long an answer may be served at all: that a key has expired is told late.
+    near_max_age: float = attrs.field(default=60.0, validator=_check_seconds)
     observer: Observer = attrs.field(default=None, converter=as_observer)
 
     @property
     def ttl_ms(self) -> int | None:
         """``ttl`` as Redis takes it."""
         return None if self.ttl is None else round(self.ttl * 1000)
+
+    @property
+    def near_age(self) -> float:
+        """``near_max_age``, and no longer than what this provider writes may stand."""
+        return self.near_max_age if self.ttl is None else min(self.near_max_age, self.ttl)
 
     @property
     def guard_ms(self) -> int:
@@ -67,4 +91,7 @@ class RedisOptionsDict(TypedDict, total=False):
     guard_ttl: float
     max_in_flight: int
     lanes: int
+    near_cache: int
+    max_staleness: float
+    near_max_age: float
     observer: Observer | None

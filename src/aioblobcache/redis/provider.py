@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
 from redis.asyncio import Redis
 
-from ..descriptor import Descriptor, require_cacheable
+from ..descriptor import Descriptor, require_cacheable, written_digests
 from ..digest import Digest, as_digest
 from ..errors import ConfigurationError, CorruptEntryError
 from ..interfaces import FillToken
@@ -18,6 +19,7 @@ from ..names import validate_repository_name
 from .client import client_from_url
 from .engine import OBSTACLES, Engine, Obstacle
 from .failures import FAILURES, cause_of, unavailable
+from .heartbeat import boot_time
 from .options import RedisOptions, RedisOptionsDict
 from .wire import Answer, GlobalScope, RepositoryScope, Scope, decode_token, token_requests, token_shapes
 
@@ -30,9 +32,10 @@ _REMEMBERED_REPOSITORIES: Final = 16_384
 class _RedisService:
     """One scope of the shared Redis: the whole registry, or one repository."""
 
-    def __init__(self, engine: Engine, scope: Scope) -> None:
+    def __init__(self, engine: Engine, scope: Scope, name: str | None) -> None:
         self._engine = engine
         self._scope = scope
+        self._near = None if engine.coherence is None else engine.coherence.near.table(name)
 
     @property
     def guard_ttl(self) -> float:
@@ -40,7 +43,7 @@ class _RedisService:
         return self._engine.options.guard_ttl
 
     async def stat(self, digest: str) -> Descriptor:
-        """Describe the blob, in one round trip.
+        """Describe the blob, in one round trip, or from the near cache in none.
 
         A key that is missing, evicted or expired makes it unknown. The media type may be empty.
 
@@ -51,14 +54,25 @@ class _RedisService:
         """
         if type(digest) is not Digest:
             digest = as_digest(digest)
+        if self._near is not None and (known := self._near.look(digest, boot_time())) is not None:
+            return known
         try:
-            return await self._engine.stat(self._scope, digest)
+            return await self._engine.stat(self._scope, digest, self._near)
         except OBSTACLES as error:
             obstacle = error
         except CorruptEntryError as error:
             self._engine.options.observer.corrupt_entry(error)
             raise
         return await self._stat_around(obstacle, digest)
+
+    def peek(self, digest: str) -> Descriptor | None:
+        """What the near cache says of the blob; ``None`` if it says nothing. Asks nobody.
+
+        :raises InvalidDigestError: ``digest`` is not one.
+        """
+        if type(digest) is not Digest:
+            digest = as_digest(digest)
+        return None if self._near is None else self._near.look(digest, boot_time())
 
     async def _stat_around(self, obstacle: Obstacle, digest: Digest) -> Descriptor:
         decode = partial(self._scope.decode_stat, digest)
@@ -74,20 +88,19 @@ class _RedisService:
         :raises InvalidDigestError: one of ``digests`` is not one; nothing was sent.
         :raises CacheUnavailableError: Redis gave no usable answer within ``timeout``.
         """
-        wanted = list(dict.fromkeys(map(Digest, digests)))
-        if not wanted:
-            return {}
-        known: dict[Digest, Descriptor] = {}
-        for digest, answer in zip(wanted, await self._stat_many(wanted), strict=True):
+        wanted = dict.fromkeys(map(Digest, digests))
+        known = {digest: found for digest in wanted if (found := self.peek(digest)) is not None}
+        asked = [digest for digest in wanted if digest not in known]
+        for digest, answer in zip(asked, await self._stat_many(asked) if asked else (), strict=True):
             if type(answer) is Descriptor:
                 known[digest] = answer
             elif isinstance(answer, CorruptEntryError):
                 self._engine.options.observer.corrupt_entry(answer)
-        return known
+        return {digest: known[digest] for digest in wanted if digest in known}
 
     async def _stat_many(self, digests: list[Digest]) -> list[Answer]:
         try:
-            return await self._engine.stat_many(self._scope, digests)
+            return await self._engine.stat_many(self._scope, digests, self._near)
         except OBSTACLES as error:
             obstacle = error
         decode = partial(self._scope.decode_stat_many, digests)
@@ -106,7 +119,8 @@ class _RedisService:
         """
         digest = Digest(digest)
         require_cacheable(digest, descriptor)
-        await self._engine.run(self._scope.write(digest, descriptor, self._engine.options.ttl_ms, None))
+        with self._writing(*written_digests(digest, descriptor)):
+            await self._engine.run(self._scope.write(digest, descriptor, self._engine.options.ttl_ms, None))
 
     async def clear(self, digest: str) -> None:
         """Forget the blob, and refuse every fill of it for ``guard_ttl`` seconds.
@@ -119,7 +133,9 @@ class _RedisService:
         :raises CacheUnavailableError: no confirmation within ``timeout``: it may still take effect.
         """
         digest = Digest(digest)
-        if await self._engine.run(self._scope.clear(digest, _nonce(), self._engine.options.guard_ms)) == 0:
+        with self._writing(digest):
+            cleared = await self._engine.run(self._scope.clear(digest, _nonce(), self._engine.options.guard_ms))
+        if not cleared:
             raise self._scope.unknown(digest)
 
     async def take_token(self, digest: str) -> FillToken:
@@ -150,12 +166,14 @@ class _RedisService:
         require_cacheable(digest, descriptor)
         if not token.permits_fill or len(token.guards) != len(self._scope.guard_keys(digest)):
             return False
-        return (
-            await self._engine.run_here_or_nowhere(
-                self._scope.write(digest, descriptor, self._engine.options.ttl_ms, token)
-            )
-            == 1
-        )
+        call = self._scope.write(digest, descriptor, self._engine.options.ttl_ms, token)
+        with self._writing(digest):
+            return await self._engine.run_here_or_nowhere(call) == 1
+
+    def _writing(self, *digests: Digest) -> AbstractContextManager[None]:
+        """While a write is under way, and when it has ended, whatever its outcome, no older answer is seen here."""
+        coherence = self._engine.coherence
+        return nullcontext() if coherence is None else coherence.near.writing(digests)
 
 
 class RedisRepositoryCache(_RedisService):
@@ -165,7 +183,7 @@ class RedisRepositoryCache(_RedisService):
     """
 
     def __init__(self, engine: Engine, name: str) -> None:
-        super().__init__(engine, RepositoryScope(validate_repository_name(name)))
+        super().__init__(engine, RepositoryScope(validate_repository_name(name)), name)
         self.name = name
 
     def __eq__(self, other: object) -> bool:
@@ -195,6 +213,10 @@ class RedisBlobDescriptorCache(_RedisService):
     * ``guard_ttl``: seconds that a miss's token and a clear's tombstone live (60).
     * ``max_in_flight``: requests that may be under way at once on a lane; more callers wait their turn (4096).
     * ``lanes``: connections (1).
+    * ``near_cache``: answers that may be kept in the process, most (0: none); Redis tells of their changes.
+    * ``max_staleness``: seconds after which no answer is served that contradicts what Redis has confirmed,
+      whatever becomes of the network (1.0).
+    * ``near_max_age``: seconds that an answer may be served at all (60, and at most ``ttl``).
     * ``observer``: an :class:`~aioblobcache.Observer`.
 
     Needs Redis 7.0 or Valkey 7.2, or newer.
@@ -205,7 +227,7 @@ class RedisBlobDescriptorCache(_RedisService):
     def __init__(self, client: Redis, **options: Unpack[RedisOptionsDict]) -> None:
         if not isinstance(client, Redis):
             raise ConfigurationError(f"client is a redis.asyncio.Redis, not a {type(client).__name__}")
-        super().__init__(Engine(client, RedisOptions(**options), type(self).__name__), GlobalScope())
+        super().__init__(Engine(client, RedisOptions(**options), type(self).__name__), GlobalScope(), None)
         self._owned_client: Redis | None = None
         # A handler asks for one with each request; nothing that could be told apart is shared.
         self._repository = lru_cache(_REMEMBERED_REPOSITORIES)(partial(RedisRepositoryCache, self._engine))
@@ -235,7 +257,8 @@ class RedisBlobDescriptorCache(_RedisService):
 
         ``road``: ``"lane"``, or ``"pipeline"`` where the client's connections cannot be taken over, and
         then ``why_no_lane``. ``address``, ``lanes``, ``lanes_open``, ``in_flight`` and ``waiting`` (requests),
-        ``reconnects`` (since the provider was entered).
+        ``reconnects`` (since the provider was entered). ``near_cache``: the fields of
+        :class:`~aioblobcache.NearCacheStats`, or ``None`` if none was asked for.
         """
         return self._engine.info()
 

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from ..descriptor import Descriptor
 from ..digest import Digest
 from ..errors import BlobUnknownError
+from .near import Reading
 from .resp import Reply, Shape, UnexpectedReplyError, require_shapes
 from .wire import Answer, Scope
 
@@ -34,13 +35,21 @@ class RefusedError(Exception):
 class StatSlot:
     """A stat, for everyone who asked for the same before it was sent."""
 
-    __slots__ = ("deadline", "digest", "due", "futures", "scope", "sent")
+    __slots__ = ("deadline", "digest", "due", "futures", "reading", "scope", "sent")
 
     sent: float  # event loop time, set by the lane
 
-    def __init__(self, scope: Scope, digest: Digest, future: asyncio.Future[Descriptor], deadline: float) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        digest: Digest,
+        reading: Reading | None,  # if the answer may be kept
+        future: asyncio.Future[Descriptor],
+        deadline: float,
+    ) -> None:
         self.scope = scope
         self.digest = digest
+        self.reading = reading
         self.due = scope.replies_to_stat
         self.futures = [future]
         self.deadline = deadline  # event loop time
@@ -58,6 +67,8 @@ class StatSlot:
         except RedisError as reply:
             self.fail(partial(RefusedError, reply, self.deadline))
         else:
+            if self.reading is not None:
+                self.reading.keep(descriptor)
             for future in self.futures:
                 if not future.done():
                     future.set_result(descriptor)
@@ -96,14 +107,20 @@ class _OfOneCaller:
 class StatManySlot(_OfOneCaller):
     """A stat of several blobs of one scope."""
 
-    __slots__ = ("digests", "scope")
+    __slots__ = ("digests", "readings", "scope")
 
     def __init__(
-        self, scope: Scope, digests: Sequence[Digest], future: asyncio.Future[list[Answer]], deadline: float
+        self,
+        scope: Scope,
+        digests: Sequence[Digest],
+        readings: Sequence[Reading],  # one for each digest, or none
+        future: asyncio.Future[list[Answer]],
+        deadline: float,
     ) -> None:
         super().__init__(scope.replies_to_stat_many(len(digests)), future, deadline)
         self.scope = scope
         self.digests = digests
+        self.readings = readings
 
     def encode(self) -> bytes:
         return self.scope.encode_stat_many(self.digests)
@@ -116,6 +133,9 @@ class StatManySlot(_OfOneCaller):
         except RedisError as reply:
             self.fail(partial(RefusedError, reply, self.deadline))
         else:
+            for reading, answer in zip(self.readings, answers, strict=False):
+                if type(answer) is Descriptor:
+                    reading.keep(answer)
             if not self.future.done():
                 self.future.set_result(answers)
 

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import gc
+import math
+
+import pytest
+
+from aioblobcache import Descriptor, Digest
+from aioblobcache.redis.lease import Lease
+from aioblobcache.redis.near import NearCache, Source
+from aioblobcache.redis.resp import UnexpectedReplyError
+from tests.redis.near_model import DIGESTS, MAX_AGE, MAX_STALENESS, World
+
+ONE, TWO, THREE = DIGESTS
+FOO = b"repository::foo::blobs"
+
+
+def described(digest, size=1):
+    return Descriptor(digest, size, "a/b")
+
+
+class Near:
+    """A near cache behind one connection, its lease confirmed at time 0."""
+
+    def __init__(self, limit=100):
+        self.cache = NearCache(limit, max_staleness=MAX_STALENESS, max_age=MAX_AGE)
+        self.source = Source(self.cache)
+        self.foo = self.cache.table("foo")
+        self.confirm(0)
+
+    def confirm(self, sent):
+        self.cache.renew(self.source.lease, sent)
+
+    def keep(self, digest, table=None, size=1):
+        self.source.reading(table or self.foo, digest).keep(described(digest, size))
+
+    def invalidate(self, *keys):
+        self.source.pushed([b"invalidate", list(keys)])
+
+
+@pytest.fixture
+def near():
+    return Near()
+
+
+def test_what_was_read_is_served_until_the_lease_ends(near):
+    near.keep(ONE)
+    assert near.foo.look(ONE, MAX_STALENESS - 0.001) == described(ONE)
+    assert near.foo.look(ONE, MAX_STALENESS) is None
+    near.confirm(5)
+    assert near.foo.look(ONE, MAX_STALENESS) == described(ONE)
+
+
+def test_a_scope_serves_nothing_of_another(near):
+    near.keep(ONE)
+    assert near.cache.table("bar").look(ONE, 1) is None
+    assert near.cache.table(None).look(ONE, 1) is None
+
+
+def test_an_entry_has_an_age_of_its_own_that_no_heartbeat_prolongs(near):
+    near.keep(ONE)
+    for sent in range(MAX_AGE):
+        near.confirm(sent)
+        assert near.foo.look(ONE, sent + 0.5) is not None
+    near.confirm(MAX_AGE)
+    assert near.foo.look(ONE, MAX_AGE) is None
+
+
+def test_the_age_begins_at_the_latest_confirmation_so_that_an_entry_is_never_older_than_it_says(near):
+    near.confirm(7)
+    near.keep(ONE)
+    near.confirm(7 + MAX_AGE)
+    assert near.foo.look(ONE, 7 + MAX_AGE - 0.001) is not None
+    assert near.foo.look(ONE, 7 + MAX_AGE) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "dropped"),
+    [
+        (b"blobs::" + ONE.encode(), {("foo", ONE), ("bar", ONE), (None, ONE)}),
+        (FOO, {("foo", ONE), ("foo", TWO)}),
+        # It could be kept in the others, but no program changes an override without the descriptor.
+        (FOO + b"::" + ONE.encode(), {("foo", ONE), ("bar", ONE), (None, ONE)}),
+        (b"repository::foo/bar::blobs", set()),
+        (b"repository::fo::blobs", set()),
+        (b"blobs::", set()),
+        (b"repository::", set()),
+        (b"repository::foo", set()),
+        (b"\xff\xfe", set()),
+        (b"blobs::\xff", set()),
+        (b"aioblobcache::guard::{repository::foo::blobs}::" + ONE.encode(), set()),
+        (b"", set()),
+    ],
+)
+def test_an_invalidation_drops_what_rests_on_its_key_and_nothing_else(near, key, dropped):
+    tables = {name: near.cache.table(name) for name in ("foo", "bar", None)}
+    kept = {(name, digest) for name in tables for digest in (ONE, TWO)}
+    for name, digest in kept:
+        near.keep(digest, tables[name])
+    near.invalidate(key)
+    assert {(name, digest) for name, digest in kept if tables[name].look(digest, 1) is None} == dropped
+    assert near.cache.invalidations == 1
+
+
+def test_several_keys_may_come_in_one_invalidation(near):
+    near.keep(ONE)
+    near.keep(TWO)
+    near.keep(THREE)
+    near.invalidate(b"blobs::" + ONE.encode(), b"blobs::" + TWO.encode())
+    assert [near.foo.look(digest, 1) is None for digest in DIGESTS] == [True, True, False]
+    assert near.cache.invalidations == 2
+
+
+def test_a_flushed_server_drops_everything_and_the_next_heartbeat_begins_anew(near):
+    near.keep(ONE)
+    near.source.pushed([b"invalidate", None])
+    assert near.foo.look(ONE, 1) is None
+    near.keep(ONE)  # nothing is known of the new lease yet
+    assert near.foo.look(ONE, 1) is None
+    near.confirm(1)
+    near.keep(ONE)
+    assert near.foo.look(ONE, 2) == described(ONE)
+    assert near.cache.flushes == 1
+
+
+def test_a_heartbeat_from_before_a_flush_confirms_nothing(near):
+    before = near.source.lease
+    near.source.flush()
+    near.cache.renew(before, 5)
+    assert before.until == -math.inf
+    assert not near.source.lease.is_confirmed
+
+
+@pytest.mark.parametrize("push", [[], [b"message", b"a", b"b"], [b"tracking-redir-broken", 1]])
+def test_pushes_of_other_kinds_are_skipped(near, push):
+    near.keep(ONE)
+    near.source.pushed(push)
+    assert near.foo.look(ONE, 1) == described(ONE)
+
+
+@pytest.mark.parametrize("rest", [[], [b"blobs::x"], [1], [[1]], [[None]], [[[b"blobs::x"]]], [[], []]])
+def test_an_invalidation_of_no_known_form_is_an_error_of_the_stream(near, rest):
+    with pytest.raises(UnexpectedReplyError):
+        near.source.pushed([b"invalidate", *rest])
+
+
+@pytest.mark.parametrize("key", [b"blobs::" + ONE.encode(), FOO, FOO + b"::" + ONE.encode()])
+def test_an_answer_is_not_kept_if_a_key_of_it_changed_while_it_was_under_way(near, key):
+    reading = near.source.reading(near.foo, ONE)
+    near.invalidate(key)
+    reading.keep(described(ONE))
+    assert near.foo.look(ONE, 1) is None
+
+
+def test_an_answer_is_kept_if_other_keys_changed_while_it_was_under_way(near):
+    reading = near.source.reading(near.foo, ONE)
+    near.invalidate(b"blobs::" + TWO.encode(), b"repository::bar::blobs")
+    reading.keep(described(ONE))
+    assert near.foo.look(ONE, 1) == described(ONE)
+
+
+def test_after_a_change_answers_are_kept_again(near):
+    for key in (b"blobs::" + ONE.encode(), FOO):
+        near.invalidate(key)
+        near.keep(ONE)
+        assert near.foo.look(ONE, 1) == described(ONE)
+
+
+def test_an_answer_is_not_kept_if_its_connection_was_lost_while_it_was_under_way(near):
+    reading = near.source.reading(near.foo, ONE)
+    near.source.flush()
+    near.confirm(1)
+    reading.keep(described(ONE))
+    assert near.cache.entries == 0
+
+
+def test_a_newer_answer_replaces_the_older(near):
+    near.keep(ONE, size=1)
+    near.keep(ONE, size=2)
+    assert near.foo.look(ONE, 1) == described(ONE, 2)
+    assert near.cache.entries == 1
+
+
+def test_an_own_write_drops_the_blob_in_every_scope_at_once(near):
+    bar = near.cache.table("bar")
+    near.keep(ONE)
+    near.keep(ONE, bar)
+    near.keep(TWO)
+    with near.cache.writing([ONE]):
+        assert near.foo.look(ONE, 1) is None
+        assert bar.look(ONE, 1) is None
+        assert near.foo.look(TWO, 1) is not None
+
+
+def test_what_was_kept_during_an_own_write_is_dropped_at_its_end_whatever_its_outcome(near):
+    def fail():
+        with near.cache.writing([ONE]):
+            near.keep(ONE)
+            assert near.foo.look(ONE, 1) is not None
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert near.foo.look(ONE, 1) is None
+
+
+@pytest.mark.parametrize("asked", ["before the write", "during the write"])
+def test_an_answer_that_another_lane_brings_late_is_not_kept_after_an_own_write(asked):
+    """The reader's lane has not delivered its replies when the writer's lane has confirmed the write."""
+    world = World(connections=2, limit=10)
+    for over in (0, 1):
+        world.beat(over)
+        world.execute(over)
+        world.parse(over)
+    if asked == "before the write":
+        world.ask("foo", ONE, 0, 0)
+    world.write("foo", ONE, over=1)
+    if asked == "during the write":
+        world.ask("foo", ONE, 0, 0)
+    for _ in range(3):
+        world.execute(0)
+    world.execute(1)
+    world.parse(1)
+    world.end_write(0)
+    for _ in range(3):
+        world.parse(0)
+    world.look("foo", ONE)
+    assert world.served == 0
+
+
+def test_an_answer_of_two_connections_rests_on_both_leases(near):
+    other = Source(near.cache)
+    near.cache.renew(other.lease, 0)
+    both = {near.source.lease, other.lease}
+    near.cache.keep(ONE, described(ONE), near.foo.membership, Lease.joint(both))
+    assert near.foo.look(ONE, 1) == described(ONE)
+    near.confirm(5)
+    assert near.foo.look(ONE, MAX_STALENESS) is None
+    near.cache.renew(other.lease, 3)
+    assert near.foo.look(ONE, MAX_STALENESS) is not None
+    assert near.foo.look(ONE, MAX_STALENESS + 3) is None
+    near.cache.renew(other.lease, 5)
+    other.flush()
+    assert near.foo.look(ONE, 6) is None
+
+
+def test_the_joint_lease_of_the_same_leases_is_one_and_forgotten_when_one_of_them_ends():
+    first, second, third = Lease(), Lease(), Lease()
+    joint = Lease.joint({first, second})
+    assert Lease.joint({second, first}) is joint
+    assert Lease.joint({first, second, third}) is not joint
+    assert Lease.joint({first}) is first
+    assert not joint.is_confirmed
+    second.end()
+    assert joint.is_over
+    assert not first._joint
+    assert not third._joint
+
+
+def test_at_most_so_many_are_kept_and_those_that_nobody_asks_for_go_first():
+    near = Near(limit=3)
+    digests = [Digest.of(b"cold %d" % number) for number in range(50)]
+    near.keep(ONE)
+    for digest in digests:
+        assert near.foo.look(ONE, 1) is not None
+        near.keep(digest)
+        assert near.cache.entries <= 3
+    assert near.foo.look(ONE, 1) is not None
+    assert near.cache.evictions == 48
+    assert len(near.foo.entries) == 3
+
+
+def test_dropped_entries_go_before_any_other_even_if_they_were_asked_for():
+    near = Near(limit=4)
+    bar = near.cache.table("bar")
+    for digest in (ONE, TWO):
+        near.keep(digest)
+        near.foo.look(digest, 1)
+    for digest in (ONE, TWO):
+        near.keep(digest, bar)
+    near.invalidate(FOO)
+    near.keep(THREE, bar)
+    near.keep(Digest.of(b"4"), bar)
+    assert not near.foo.entries
+    assert all(bar.look(digest, 1) for digest in DIGESTS)
+
+
+def test_scopes_share_the_digest(near):
+    bar = near.cache.table("bar")
+    near.keep(Digest(str(ONE)))
+    near.keep(Digest(str(ONE)), bar)
+    [one], [other] = near.foo.entries, bar.entries
+    assert one is other
+
+
+def test_nothing_is_left_of_what_was_evicted_or_is_not_used_any_more():
+    near = Near(limit=1)
+    for number in range(100):
+        near.keep(Digest.of(b"%d" % number), near.cache.table(f"repository-{number}"))
+    gc.collect()
+    assert len(near.cache._blobs) == 1
+    assert sorted(near.cache._tables) == ["foo", "repository-99"]
+
+
+def test_hits_and_misses_are_counted(near):
+    near.keep(ONE)
+    near.foo.look(ONE, 1)
+    near.foo.look(ONE, 1)
+    near.foo.look(TWO, 1)
+    assert (near.cache.hits, near.cache.misses) == (2, 1)

@@ -1,0 +1,361 @@
+"""The near cache of a provider, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from redis.asyncio import Redis
+
+from aioblobcache import (
+    BlobUnknownError,
+    CacheUnavailableError,
+    ConfigurationError,
+    CorruptEntryError,
+    Descriptor,
+    Digest,
+    InvalidDigestError,
+    MemoryBlobDescriptorCache,
+    NearCacheStats,
+    Observer,
+    RedisBlobDescriptorCache,
+    connect,
+)
+from aioblobcache.redis.keys import descriptor_key
+from tests.servers import REDIS, VALKEY, RedisServer, running
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+NAME = "foo/bar"
+DIGEST = Digest.of(b"a blob")
+OTHER = Digest.of(b"another")
+DESCRIPTOR = Descriptor(DIGEST, 6, "text/plain")
+
+
+def near(cache):
+    return cache.info()["near_cache"]
+
+
+def provider(url, **options):
+    return RedisBlobDescriptorCache.from_url(url, **{"timeout": 10.0, "near_cache": 100, **options})
+
+
+async def is_on(cache):
+    await until(lambda: near(cache)["why_off"] is None)
+
+
+@pytest.fixture
+async def near_cache(client, server):
+    async with provider(server.url) as cache:
+        await is_on(cache)
+        yield cache
+
+
+@pytest.fixture
+async def repository(near_cache):
+    repository = near_cache.repository_scoped(NAME)
+    await repository.set_descriptor(DIGEST, DESCRIPTOR)
+    return repository
+
+
+@pytest.fixture
+async def elsewhere(client, server):
+    """Another process, as Redis sees it."""
+    async with RedisBlobDescriptorCache.from_url(server.url, timeout=10.0) as cache:
+        yield cache.repository_scoped(NAME)
+
+
+async def stats_on_server(client):
+    counts = await client.info("commandstats")
+    return sum(counts.get(f"cmdstat_{command}", {"calls": 0})["calls"] for command in ("hmget", "sismember"))
+
+
+def without_suspending(coroutine):
+    """Run what must not wait for anything."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    coroutine.close()
+    raise AssertionError("it suspended")
+
+
+async def test_a_hit_asks_nobody_and_does_not_suspend(client, near_cache, repository):
+    await repository.stat(DIGEST)
+    await near_cache.stat(DIGEST)
+    before = await stats_on_server(client)
+    assert without_suspending(repository.stat(DIGEST)) == DESCRIPTOR
+    assert without_suspending(repository.stat(str(DIGEST))) == DESCRIPTOR
+    assert without_suspending(near_cache.stat(DIGEST)) == DESCRIPTOR
+    assert without_suspending(repository.stat_many([DIGEST])) == {DIGEST: DESCRIPTOR}
+    assert await stats_on_server(client) == before
+
+
+async def test_peek_looks_and_never_asks(client, near_cache, repository):
+    before = await stats_on_server(client)
+    assert repository.peek(DIGEST) is None
+    assert near_cache.peek(DIGEST) is None
+    assert await stats_on_server(client) == before
+    assert repository.peek(DIGEST) is None
+    assert await repository.stat(DIGEST) == repository.peek(DIGEST) == repository.peek(str(DIGEST)) == DESCRIPTOR
+    assert near_cache.peek(DIGEST) is None  # another scope
+
+
+async def test_peek_refuses_what_is_no_digest(repository, cache):
+    for service in (repository, cache):
+        with pytest.raises(InvalidDigestError):
+            service.peek("sha256:abc")
+
+
+async def test_without_a_near_cache_nothing_is_ever_there_to_peek_at(cache):
+    await cache.set_descriptor(DIGEST, DESCRIPTOR)
+    assert await cache.stat(DIGEST) == DESCRIPTOR
+    assert cache.peek(DIGEST) is None
+    assert cache.info()["near_cache"] is None
+
+
+async def test_unknown_is_not_kept(client, near_cache, repository):
+    before = near(near_cache)["entries"]
+    for _ in range(2):
+        with pytest.raises(BlobUnknownError):
+            await repository.stat(OTHER)
+        await client.hset(descriptor_key(OTHER), mapping={"digest": OTHER, "size": "many"})
+        with pytest.raises(CorruptEntryError):
+            await near_cache.stat(OTHER)
+        assert await repository.stat_many([OTHER]) == {}
+    assert near(near_cache)["entries"] == before
+
+
+async def test_stat_many_asks_for_what_is_not_here_and_keeps_it(client, near_cache, repository):
+    await repository.set_descriptor(OTHER, Descriptor(OTHER, 7, "text/plain"))
+    await repository.stat(DIGEST)
+    known = await repository.stat_many([OTHER, Digest.of(b"unknown"), DIGEST])
+    assert list(known) == [OTHER, DIGEST]
+    assert repository.peek(OTHER) == known[OTHER]
+    before = await stats_on_server(client)
+    assert await repository.stat_many([OTHER, DIGEST]) == known
+    assert await stats_on_server(client) == before
+
+
+async def test_what_another_process_clears_is_gone(near_cache, repository, elsewhere):
+    assert await repository.stat(DIGEST) == await near_cache.stat(DIGEST)
+    await elsewhere.clear(DIGEST)
+    await until(lambda: repository.peek(DIGEST) is None)
+    assert near_cache.peek(DIGEST) is None
+    with pytest.raises(BlobUnknownError):
+        await repository.stat(DIGEST)
+
+
+async def test_what_another_process_overwrites_is_read_anew(near_cache, repository, elsewhere):
+    await repository.stat(DIGEST)
+    await elsewhere.set_descriptor(DIGEST, Descriptor(DIGEST, 99, "text/html"))
+    await until(lambda: repository.peek(DIGEST) is None)
+    assert await repository.stat(DIGEST) == Descriptor(DIGEST, 99, "text/html")
+
+
+async def test_a_push_to_the_repository_drops_its_entries_which_are_then_kept_again(near_cache, repository, elsewhere):
+    await repository.stat(DIGEST)
+    await elsewhere.set_descriptor(OTHER, Descriptor(OTHER, 7, "text/plain"))
+    await until(lambda: repository.peek(DIGEST) is None)
+    await repository.stat(DIGEST)
+    assert repository.peek(DIGEST) == DESCRIPTOR
+
+
+async def test_the_writer_never_sees_what_was_before_his_write_with_several_lanes(client, server):
+    async with provider(server.url, lanes=4) as cache:
+        await is_on(cache)
+        repository = cache.repository_scoped(NAME)
+        readers = [asyncio.create_task(read_on(repository)) for _ in range(20)]
+        for size in range(300):
+            await repository.set_descriptor(DIGEST, Descriptor(DIGEST, size, "a/b"))
+            seen = await asyncio.gather(*(repository.stat(DIGEST) for _ in range(4)))
+            assert {one.size for one in seen} == {size}
+            if size % 3 == 0:
+                await repository.clear(DIGEST)
+                assert repository.peek(DIGEST) is None
+                with pytest.raises(BlobUnknownError):
+                    await repository.stat(DIGEST)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.wait(readers)
+        assert all(reader.cancelled() for reader in readers)
+        assert near(cache)["hits"] > 1_000
+
+
+async def read_on(repository):
+    while True:
+        await repository.stat_many([DIGEST])
+        await asyncio.sleep(0)
+
+
+async def test_an_own_write_is_seen_even_if_its_caller_gave_it_up(client, near_cache, repository):
+    await repository.stat(DIGEST)
+    clearing = asyncio.create_task(repository.clear(DIGEST))
+    await asyncio.sleep(0)
+    assert repository.peek(DIGEST) is None
+    clearing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await clearing
+    assert repository.peek(DIGEST) is None
+
+
+async def test_the_observer_hears_what_info_shows(client, server):
+    class Heard(Observer):
+        def __init__(self):
+            self.stats = []
+
+        def near_cache(self, stats):
+            self.stats.append(stats)
+
+    heard = Heard()
+    async with provider(server.url, observer=heard, max_staleness=0.2) as cache:
+        await is_on(cache)
+        await cache.set_descriptor(DIGEST, DESCRIPTOR)
+        for _ in range(3):
+            await cache.stat(DIGEST)
+        await client.delete(descriptor_key(DIGEST))
+        await until(lambda: cache.peek(DIGEST) is None)
+        await client.flushall()
+        await until(lambda: near(cache)["flushes"] == 1)
+        count = len(heard.stats)
+        await until(lambda: len(heard.stats) >= count + 2)
+        latest = heard.stats[-1]
+        assert isinstance(latest, NearCacheStats)
+        assert latest.hits == near(cache)["hits"] == 2
+        assert latest.misses >= 2
+        assert latest.invalidations >= 2
+        assert latest.flushes == 1
+        assert latest.evictions == 0
+        assert latest.entries == 1
+        assert latest.why_off is None
+        assert 0 <= latest.lease_age < 0.2
+
+
+async def test_many_more_blobs_than_may_be_kept(client, server):
+    digests = [Digest.of(b"%d" % number) for number in range(500)]
+    async with provider(server.url, near_cache=50) as cache:
+        await is_on(cache)
+        for digest in digests:
+            await cache.set_descriptor(digest, Descriptor(digest, 1, "a/b"))
+        for _ in range(2):
+            answers = await asyncio.gather(*(cache.stat(digest) for digest in digests))
+            assert [answer.digest for answer in answers] == digests
+            assert near(cache)["entries"] == 50
+        assert near(cache)["evictions"] >= 900
+
+
+async def test_what_this_provider_gives_a_ttl_is_kept_no_longer(client, server):
+    async with provider(server.url, ttl=0.3) as cache:
+        await is_on(cache)
+        await cache.set_descriptor(DIGEST, DESCRIPTOR)
+        await cache.stat(DIGEST)
+        assert cache.peek(DIGEST) == DESCRIPTOR
+        await until(lambda: cache.peek(DIGEST) is None)
+
+
+# --- servers that do not take part ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [VALKEY, REDIS])
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ("-client|tracking", "CLIENT was answered NOPERM"),
+        ("-role", "ROLE was answered NOPERM"),
+        ("-set", "SET was answered NOPERM"),
+        ("resetkeys ~blobs::* ~repository::*", "GET was answered NOPERM"),
+    ],
+)
+async def test_a_server_that_refuses_leaves_it_off_and_one_line_says_so(kind, rules, reason, tmp_path, caplog):
+    server = RedisServer(kind, tmp_path)
+    with running(server):
+        async with Redis.from_url(server.url) as admin:
+            await admin.execute_command("ACL", "SETUSER", "limited", "on", ">secret", "+@all", "~*", *rules.split())
+            await admin.hset(descriptor_key(DIGEST), mapping={"digest": DIGEST, "size": 6, "mediatype": "text/plain"})
+            url = server.url.replace("://", "://limited:secret@")
+            with caplog.at_level(logging.INFO, "aioblobcache"):
+                async with provider(url, max_staleness=0.05) as cache:
+                    await until(lambda: reason in str(near(cache)["why_off"]))
+                    assert await cache.stat(DIGEST) == DESCRIPTOR
+                    assert cache.peek(DIGEST) is None
+                    assert near(cache)["entries"] == 0
+                    # It goes on asking, and serves once it may.
+                    await admin.execute_command("ACL", "SETUSER", "limited", "~*", "+@all")
+                    await is_on(cache)
+                    await cache.stat(DIGEST)
+                    assert cache.peek(DIGEST) == DESCRIPTOR
+                    assert "secret" not in caplog.text
+    lines = [record.getMessage() for record in caplog.records if record.name == "aioblobcache.near"]
+    assert [line.partition(": ")[0] for line in lines] == [
+        f"the near cache of 127.0.0.1:{server.port} is off",
+        f"the near cache of 127.0.0.1:{server.port} is on",
+    ]
+    assert reason in lines[0]
+
+
+async def test_a_server_without_resp3_leaves_it_off(tmp_path):
+    server = RedisServer(REDIS, tmp_path, "--rename-command", "HELLO", "")
+    with running(server):
+        async with provider(server.url) as cache:
+            await cache.set_descriptor(DIGEST, DESCRIPTOR)
+            assert await cache.stat(DIGEST) == DESCRIPTOR
+            assert cache.peek(DIGEST) is None
+            assert cache.info()["road"] == "pipeline"
+            assert near(cache)["why_off"] == "no lane is connected and confirmed"
+
+
+async def test_a_read_only_replica_serves_nothing_until_it_is_promoted(tmp_path):
+    server = RedisServer(VALKEY, tmp_path)
+    with running(server):
+        async with Redis.from_url(server.url) as admin, provider(server.url, max_staleness=0.05) as cache:
+            await is_on(cache)
+            await cache.set_descriptor(DIGEST, DESCRIPTOR)
+            await cache.stat(DIGEST)
+            await admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+            await until(lambda: "no primary" in str(near(cache)["why_off"]))
+            assert cache.peek(DIGEST) is None
+            assert await cache.stat(DIGEST) == DESCRIPTOR
+            assert cache.peek(DIGEST) is None
+            await admin.execute_command("REPLICAOF", "NO", "ONE")
+            await is_on(cache)
+            await cache.stat(DIGEST)
+            assert cache.peek(DIGEST) == DESCRIPTOR
+
+
+async def test_a_server_that_is_away_when_the_provider_is_entered(tmp_path):
+    server = RedisServer(VALKEY, tmp_path)
+    async with provider(server.url, timeout=0.25) as cache:
+        with pytest.raises(CacheUnavailableError):
+            await cache.stat(DIGEST)
+        assert cache.peek(DIGEST) is None
+        with running(server):
+            await is_on(cache)
+
+
+# --- options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "5", 10**9, None])
+def test_a_size_out_of_range_is_refused(value):
+    with pytest.raises(ConfigurationError, match="near_cache is an int from 0"):
+        RedisBlobDescriptorCache.from_url("redis://127.0.0.1:1", near_cache=value)
+
+
+@pytest.mark.parametrize("option", ["max_staleness", "near_max_age"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), True, "1", None])
+def test_a_time_out_of_range_is_refused(option, value):
+    with pytest.raises(ConfigurationError, match=f"{option} is a number of seconds"):
+        RedisBlobDescriptorCache.from_url("redis://127.0.0.1:1", **{option: value})
+
+
+def test_a_staleness_that_no_heartbeat_could_keep_is_refused():
+    with pytest.raises(ConfigurationError, match=r"max_staleness is 0\.05 seconds or more"):
+        RedisBlobDescriptorCache.from_url("redis://127.0.0.1:1", max_staleness=0.01)
+
+
+async def test_connect_takes_the_options_too(server):
+    async with connect(server.url, near_cache=10, max_staleness=0.5) as cache:
+        assert not isinstance(cache, MemoryBlobDescriptorCache)
+        await is_on(cache)
