@@ -47,3 +47,9 @@ async def cache(client: Redis, server: RedisServer) -> AsyncIterator[RedisBlobDe
     """A provider on the emptied server. The suite's machine may be busy: it has time."""
     async with RedisBlobDescriptorCache.from_url(server.url, timeout=10.0) as cache:
         yield cache
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--coherence-seconds", type=float, default=12.0, help="how long near caches are tried, on each server"
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from aioblobcache import Descriptor, Digest
 from aioblobcache.redis.lease import Lease
-from aioblobcache.redis.near import NearCache, Source
+from aioblobcache.redis.near import NearCache, Reading, Source
 from aioblobcache.redis.resp import UnexpectedReplyError
 from tests.redis.near_model import DIGESTS, MAX_AGE, MAX_STALENESS, World
 
@@ -242,6 +242,27 @@ def test_an_answer_of_two_connections_rests_on_both_leases(near):
     near.cache.renew(other.lease, 5)
     other.flush()
     assert near.foo.look(ONE, 6) is None
+
+
+def test_an_answer_of_two_connections_is_as_old_as_the_older_confirmation(near):
+    other = Source(near.cache)
+    near.cache.renew(other.lease, 20)
+    near.cache.keep(ONE, described(ONE), near.foo.membership, Lease.joint({near.source.lease, other.lease}))
+    near.confirm(MAX_AGE)
+    near.cache.renew(other.lease, MAX_AGE)
+    assert near.foo.look(ONE, MAX_AGE - 1) is not None
+    assert near.foo.look(ONE, MAX_AGE) is None
+
+
+def test_an_answer_is_not_kept_if_one_of_its_connections_is_lost_between_its_parts(near):
+    """As in a Cluster, where the keys of one answer are read from several nodes."""
+    other = Source(near.cache)
+    near.cache.renew(other.lease, 0)
+    reading = Reading(near.cache, ONE, near.foo.membership, Lease.joint({near.source.lease, other.lease}))
+    other.flush()
+    near.cache.renew(other.lease, 1)
+    reading.keep(described(ONE))
+    assert near.foo.look(ONE, 1) is None
 
 
 def test_the_joint_lease_of_the_same_leases_is_one_and_forgotten_when_one_of_them_ends():
