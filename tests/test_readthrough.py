@@ -54,15 +54,18 @@ class Listener(Observer):
         self.heard.append("refused")
 
 
-@pytest.fixture(params=["memory", "valkey_server", "redis_server"])
+@pytest.fixture(params=["memory", "valkey_server", "redis_server", "near cache"])
 async def provider(request):
     if request.param == "memory":
         async with MemoryBlobDescriptorCache() as provider:
             yield provider
         return
-    url = request.getfixturevalue(request.param).url
-    async with RedisBlobDescriptorCache.from_url(url, timeout=30.0) as provider:
+    near = request.param == "near cache"
+    url = request.getfixturevalue("valkey_server" if near else request.param).url
+    async with RedisBlobDescriptorCache.from_url(url, timeout=30.0, near_cache=1000 * near) as provider:
         await provider._owned_client.flushall()
+        if near:
+            await until(lambda: provider.info()["near_cache"]["why_off"] is None)
         yield provider
 
 
@@ -100,6 +103,31 @@ async def test_a_miss_asks_the_backend_and_fills_the_cache(cache, listener):
     assert backend.stats == 1
     assert listener.heard == ["miss", "hit"]
     assert await cache.stat(DIGEST) == DESCRIPTOR
+
+
+async def test_peek_answers_from_this_process_alone(cache, listener):
+    backend = Backend(DESCRIPTOR)
+    statter = CachedBlobStatter(cache, backend, observer=listener)
+    assert statter.peek(DIGEST) is None
+    assert backend.stats == 0
+    await statter.stat(DIGEST)
+    await statter.stat(DIGEST)
+    heard = len(listener.heard)
+    known = statter.peek(str(DIGEST))
+    assert known == cache.peek(DIGEST)
+    assert known in (DESCRIPTOR, None)
+    assert listener.heard[heard:] == ["hit"] * (known is not None)
+    with pytest.raises(InvalidDigestError):
+        statter.peek("sha256:abc")
+
+
+async def test_peek_tells_layers_from_manifests(provider):
+    registry = CachedRegistry(provider, Storage())
+    repository = provider.repository_scoped("foo")
+    await repository.set_descriptor(DIGEST, Descriptor(DIGEST, 1, OCI_MANIFEST))
+    await repository.stat(DIGEST)
+    assert registry.blobs("foo").peek(DIGEST) is None
+    assert registry.manifests("foo").peek(DIGEST) == repository.peek(DIGEST)
 
 
 async def test_what_the_backend_does_not_know_is_unknown_and_not_kept(cache):

@@ -265,6 +265,17 @@ class GuardedCacheConformance(BlobDescriptorCacheConformance):
         assert await service.fill(descriptor.digest, descriptor, token)
         assert await service.stat(descriptor.digest) == descriptor
 
+    async def test_peek_says_what_stat_says_or_nothing(self, service: Any) -> None:
+        blob = descriptor_of("peeked at")
+        assert service.peek(blob.digest) is None
+        await service.set_descriptor(blob.digest, blob)
+        assert await service.stat(blob.digest) == blob
+        assert service.peek(blob.digest) in (blob, None)
+        await service.clear(blob.digest)
+        assert service.peek(blob.digest) is None
+        with pytest.raises(InvalidDigestError):
+            service.peek("sha256:abc")
+
     async def test_misses_of_one_blob_share_a_token(self, service: Any) -> None:
         one, other = digest_of("one"), digest_of("other")
         assert await service.take_token(one) == await service.take_token(one)

@@ -95,6 +95,13 @@ class GuardedDescriptorService(BlobDescriptorService, Protocol):
         """How long a clear keeps fills away, in seconds; a longer clear must be renewed within it."""
         ...
 
+    def peek(self, digest: str, /) -> Descriptor | None:
+        """What this process knows of the blob by itself; ``None`` says nothing. Never waits, never asks.
+
+        What it returns is what ``stat`` would return at this moment.
+        """
+        ...
+
     async def take_token(self, digest: str, /) -> FillToken:
         """Take the token of a miss, before the backend is asked; misses of one blob share it."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -24,24 +25,25 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class _Lru(dict[K, V], Generic[K, V]):
-    """A dict of at most ``limit`` items: the one neither read nor written for longest goes first."""
+class _Lru(OrderedDict[K, V], Generic[K, V]):
+    """At most ``limit`` items: the one neither read nor written for longest goes first."""
 
     def __init__(self, limit: int) -> None:
+        super().__init__()
         self._limit = limit
 
     def touch(self, key: K) -> V | None:
         """Return the value as the most recent one, or ``None``."""
-        value = self.pop(key, None)
+        value = self.get(key)
         if value is not None:
-            super().__setitem__(key, value)
+            self.move_to_end(key)
         return value
 
     def __setitem__(self, key: K, value: V) -> None:
-        self.pop(key, None)
         super().__setitem__(key, value)
+        self.move_to_end(key)
         if len(self) > self._limit:
-            del self[next(iter(self))]
+            self.popitem(last=False)
 
 
 @attrs.frozen
@@ -128,6 +130,14 @@ class _MemoryService(abc.ABC):
         if descriptor is None:
             raise self._unknown(digest)
         return descriptor
+
+    def peek(self, digest: str) -> Descriptor | None:
+        """The same without waiting, and ``None`` for what is not known.
+
+        :raises InvalidDigestError: ``digest`` is not one.
+        """
+        digest = Digest(digest)
+        return None if self._binding.loop is None else self._read(digest)
 
     async def stat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
         """Describe those of the blobs that are known."""

@@ -125,6 +125,17 @@ class CachedBlobStatter:
             raise BlobUnknownError(digest, self._repository)
         return answer
 
+    def peek(self, digest: str) -> Descriptor | None:
+        """What the cache knows in this process, without waiting: ``None`` if only :meth:`stat` can tell.
+
+        :raises InvalidDigestError: ``digest`` is not one.
+        """
+        digest = Digest(digest)
+        descriptor = self._cache.peek(digest)
+        if descriptor is not None:
+            self._shared.observer.cache_hit(digest)
+        return descriptor
+
     async def set_descriptor(self, digest: str, descriptor: Descriptor) -> None:
         """Announce a blob that was just stored: call it after the storage write.
 
@@ -278,6 +289,10 @@ class _OfOneKind:
         if not self._is_known(descriptor):
             raise BlobUnknownError(digest, self.name)
         return descriptor
+
+    def peek(self, digest: str, /) -> Descriptor | None:
+        descriptor = self._cache.peek(digest)
+        return descriptor if descriptor is not None and self._is_known(descriptor) else None
 
     async def set_descriptor(self, digest: str, descriptor: Descriptor, /) -> None:
         await self._cache.set_descriptor(digest, descriptor)

@@ -6,7 +6,10 @@ import asyncio
 
 import pytest
 
+from aioblobcache import CacheUnavailableError
+from aioblobcache.redis.resp import is_text
 from tests.redis.test_wire_fuzz import GLOBAL, digest_of, playing
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -72,3 +75,29 @@ async def test_equal_questions_of_a_tick_are_one():
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert [outcome.digest for outcome in outcomes] == [digest_of(number) for number in (1, 2, 1, 1, 2)]
     assert len({id(outcome) for outcome in outcomes}) == 5  # each raises one of its own
+
+
+async def test_what_is_called_at_once_is_written_ahead_of_all_who_wait_for_their_turn():
+    async with playing(5.0, max_in_flight=1) as (lane, player):
+        asked = ask(lane, [1, 2, 3])
+        await until_written()
+        ping = lane.call_at_once([(b"PING",)], [is_text])
+        assert player.writes[-1] == b"*1\r\n$4\r\nPING\r\n"
+        assert lane.load == (2, 2)
+        player.play(b"*3\r\n_\r\n_\r\n_\r\n" + b"+PONG\r\n")
+        assert await ping == [b"PONG"]
+    await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_what_is_called_at_once_fails_at_once_without_a_connection():
+    async with playing(5.0) as (lane, player):
+        player.end()
+        with pytest.raises(CacheUnavailableError):
+            await lane.call_at_once([(b"PING",)], [is_text])
+
+
+async def test_a_server_that_leaves_a_call_at_once_unanswered_is_given_up():
+    async with playing(0.1) as (lane, player):
+        with pytest.raises(CacheUnavailableError):
+            await lane.call_at_once([(b"PING",)], [is_text])
+        await until(lambda: player.ended)

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from aioblobcache import (
     BlobUnknownError,
+    CachedRegistry,
     CacheUnavailableError,
     ConfigurationError,
     CorruptEntryError,
@@ -23,6 +24,7 @@ from aioblobcache import (
     connect,
 )
 from aioblobcache.redis.keys import descriptor_key
+from tests.backends import Storage
 from tests.servers import REDIS, VALKEY, RedisServer, running
 from tests.waiting import until
 
@@ -253,6 +255,14 @@ async def test_what_this_provider_gives_a_ttl_is_kept_no_longer(client, server):
         await cache.stat(DIGEST)
         assert cache.peek(DIGEST) == DESCRIPTOR
         await until(lambda: cache.peek(DIGEST) is None)
+
+
+async def test_a_read_through_answers_from_it_without_suspending(near_cache, repository):
+    layers = CachedRegistry(near_cache, Storage()).blobs(NAME)
+    assert await layers.stat(DIGEST) == DESCRIPTOR
+    assert without_suspending(layers.stat(DIGEST)) == DESCRIPTOR
+    assert layers.peek(DIGEST) == DESCRIPTOR
+    assert CachedRegistry(near_cache, Storage()).manifests(NAME).peek(DIGEST) is None
 
 
 # --- servers that do not take part ---------------------------------------------------------------

@@ -260,7 +260,7 @@ class Connection:
 
 
 @contextlib.asynccontextmanager
-async def playing(timeout, max_in_flight=MOST_CALLERS, greeting=()):
+async def playing(timeout, max_in_flight=MOST_CALLERS, greeting=(), companion=None):
     """A lane and its player, once they are connected; a second connection is not to be had."""
     players = []
 
@@ -270,7 +270,8 @@ async def playing(timeout, max_in_flight=MOST_CALLERS, greeting=()):
         players.append(Player(protocol))
         return Taken(players[0], Connection(players[0]))
 
-    lane = Lane(connect, "a stream", timeout=timeout, max_in_flight=max_in_flight, greeting=greeting)
+    options = {"max_in_flight": max_in_flight, "greeting": greeting, "companion": companion}
+    lane = Lane(connect, "a stream", timeout=timeout, **options)
     while not lane.is_open:  # noqa: ASYNC110
         await asyncio.sleep(0)
     try:
