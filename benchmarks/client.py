@@ -13,59 +13,87 @@ import json
 import sys
 import time
 from array import array
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import attrs
 
+from .answers import is_right, require
 from .corpus import Blob, Corpus
-from .jobs import HIT, MISS, MIXED, WRITE_EVERY, Job, Measurement
+from .jobs import MISS, MIXED, WRITE_EVERY, Job, Measurement
+from .near import Questions, blobs_of, is_in_chunks, warm, work_in_chunks
 from .peers import PYTHON_PEERS
-from .peers.interface import Answer, Peer
+from .peers.interface import Answer, NearPeer, Peer
 
 # Ask about a blob, and say whether the answer is right.
 Ask: TypeAlias = Callable[[Blob], Awaitable[Any]]
 Verify: TypeAlias = Callable[[Any, Blob], bool]
 
 
-class WrongAnswerError(Exception):
-    """A peer answered something else than what is kept."""
+async def serve(open_peer: Callable[[int], AbstractAsyncContextManager[Peer]], corpus: Corpus) -> None:
+    """Do the jobs that standard input asks for; the peer is opened anew for another size of its near cache."""
+    repositories = corpus.by_repository()
+    blobs = lru_cache(partial(blobs_of, corpus=corpus))
+    line = await asyncio.to_thread(sys.stdin.readline)
+    while line:
+        kept = Job(**json.loads(line)).kept
+        ready_for = ""
+        async with open_peer(kept) as peer:
+            while line and (job := Job(**json.loads(line))).kept == kept:
+                drawn = blobs(job.workload)
+                if job.workload != ready_for:
+                    ready_for = job.workload
+                    questions = None
+                    if kept or is_in_chunks(job):
+                        questions = Questions(cast("NearPeer", peer), drawn)
+                    if kept and questions:
+                        await warm(cast("NearPeer", peer), questions)
+                # What stands here for ever is not to be searched for garbage again and again.
+                gc.unfreeze()
+                gc.collect()
+                gc.freeze()
+                measurement = await _work(peer, questions, drawn, repositories, job)
+                print(json.dumps(attrs.asdict(measurement)), flush=True)  # noqa: T201
+                line = await asyncio.to_thread(sys.stdin.readline)
 
 
-async def serve(peer: Peer, corpus: Corpus) -> None:
-    """Do the jobs that standard input asks for."""
-    # What stands here for ever is not to be searched for garbage again and again.
-    drawn, repositories = corpus.drawn(), corpus.by_repository()
-    gc.collect()
-    gc.freeze()
-    next_line = asyncio.to_thread(sys.stdin.readline)
-    while line := await next_line:
-        job = Job(**json.loads(line))
-        measurement = await _work(peer, drawn, repositories, job)
-        print(json.dumps(attrs.asdict(measurement)), flush=True)  # noqa: T201
-        next_line = asyncio.to_thread(sys.stdin.readline)
+async def _work(
+    peer: Peer, questions: Questions | None, drawn: Sequence[Blob], repositories: dict[str, list[Blob]], job: Job
+) -> Measurement:
+    told_before = cast("NearPeer", peer).invalidations() if job.kept else 0
+    _forget_peak_memory()
+    cpu = time.process_time()
+    if questions and is_in_chunks(job):
+        latencies, seconds = await work_in_chunks(cast("NearPeer", peer), questions, job)
+    else:
+        latencies, seconds = await _work_side_by_side(peer, drawn, repositories, job)
+    cpu = time.process_time() - cpu
+    memory = _peak_memory()
+    told = cast("NearPeer", peer).invalidations() - told_before if job.kept else 0
+    ordered = sorted(latencies)
+    p50, p99, p999 = (ordered[int(share * (len(ordered) - 1))] * 1e6 for share in (0.5, 0.99, 0.999))
+    return Measurement(len(ordered) * job.batch, seconds, p50, p99, p999, cpu, memory, told)
 
 
-async def _work(peer: Peer, drawn: list[Blob], repositories: dict[str, list[Blob]], job: Job) -> Measurement:
+async def _work_side_by_side(
+    peer: Peer, drawn: Sequence[Blob], repositories: dict[str, list[Blob]], job: Job
+) -> tuple[array[float], float]:
+    """Callers who each ask again as soon as they are answered; the seconds for each question, and in all."""
     ask, verify = _questions(peer, repositories, job)
     latencies = array("d")
     step = len(drawn) // job.callers
-    _forget_peak_memory()
-    cpu, began = time.process_time(), time.perf_counter()
+    began = time.perf_counter()
     async with asyncio.TaskGroup() as callers:
         for number in range(job.callers):
             callers.create_task(_call(drawn, number * step, began + job.seconds, latencies.append, ask, verify))
-    ended = time.perf_counter()
-    cpu = time.process_time() - cpu
-    memory = _peak_memory()
-    ordered = sorted(latencies)
-    p50, p99, p999 = (ordered[int(share * (len(ordered) - 1))] * 1e6 for share in (0.5, 0.99, 0.999))
-    return Measurement(len(ordered) * job.batch, ended - began, p50, p99, p999, cpu, memory)
+    return latencies, time.perf_counter() - began
 
 
 async def _call(
-    drawn: list[Blob], position: int, deadline: float, note: Callable[[float], None], ask: Ask, verify: Verify
+    drawn: Sequence[Blob], position: int, deadline: float, note: Callable[[float], None], ask: Ask, verify: Verify
 ) -> None:
     clock = time.perf_counter
     while True:
@@ -74,8 +102,7 @@ async def _call(
         answer = await ask(blob)
         ended = clock()
         note(ended - began)
-        if not verify(answer, blob):
-            raise WrongAnswerError(f"{answer!r:.500} where {blob} is kept")
+        require(verify(answer, blob), answer, blob)
         if ended >= deadline:
             return
         position += 1
@@ -97,19 +124,15 @@ def _questions(peer: Peer, repositories: dict[str, list[Blob]], job: Job) -> tup
 
     def all_right(answers: dict[str, Answer], blob: Blob) -> bool:
         batch = batch_of(blob)
-        return len(answers) == len(batch) and all(_is_right(answers[one.digest], one) for one in batch)
+        return len(answers) == len(batch) and all(is_right(answers[one.digest], one) for one in batch)
 
-    if job.workload == HIT:
-        return peer.stat, _is_right
     if job.workload == MISS:
         return peer.is_unknown, lambda answer, _: answer is True
     if job.workload == MIXED:
-        return stat_or_set, lambda answer, blob: answer is True or _is_right(answer, blob)
-    return stat_many, all_right
-
-
-def _is_right(answer: Answer, blob: Blob) -> bool:
-    return answer.digest == blob.digest and answer.size == blob.size and answer.media_type == blob.media_type
+        return stat_or_set, lambda answer, blob: answer is True or is_right(answer, blob)
+    if job.batch > 1:
+        return stat_many, all_right
+    return peer.stat, is_right
 
 
 def _forget_peak_memory() -> None:
@@ -125,8 +148,7 @@ def _peak_memory() -> int:
 
 async def _main(name: str, address: str, folder: str) -> None:
     host, _, port = address.rpartition(":")
-    async with PYTHON_PEERS[name]().open(host, int(port)) as peer:
-        await serve(peer, Corpus.read(Path(folder)))
+    await serve(partial(PYTHON_PEERS[name]().open, host, int(port)), Corpus.read(Path(folder)))
 
 
 if __name__ == "__main__":

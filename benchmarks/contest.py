@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -22,10 +22,11 @@ import attrs
 from . import ceiling
 from .ceiling import Ceiling, measure_ceiling
 from .corpus import Corpus, write_corpus
-from .jobs import HIT, MISS, MIXED, Job, Measurement, many
+from .jobs import HIT, IN_STORM, MISS, MIXED, NEAR_JOBS, PEEK, PEEK_UNIFORM, WITHOUT, Job, Measurement, many
 from .peers import PEERS, MissingPeerError
 from .results import Results, Sample
 from .server import Server, running_server
+from .storm import storm
 
 __all__ = ["Settings", "run_contest"]
 
@@ -44,12 +45,15 @@ class Settings:
     workloads: Sequence[str] = (HIT, MISS, MIXED)
     batches: Sequence[int] = (10, 100)
     batch_callers: int = 16
+    near: bool = True  # with the jobs for near caches
     loop: str = "asyncio"
 
     def jobs(self) -> list[Job]:
         """What each peer does in a round."""
         single = [Job(workload, callers, self.seconds) for workload in self.workloads for callers in self.callers]
-        return single + [Job(many(batch), self.batch_callers, self.seconds) for batch in self.batches]
+        batches = [Job(many(batch), self.batch_callers, self.seconds) for batch in self.batches]
+        near = [Job(workload, callers, self.seconds, kept) for workload, callers, kept in NEAR_JOBS if self.near]
+        return single + batches + near
 
 
 class PeerProcess:
@@ -61,7 +65,12 @@ class PeerProcess:
 
     def does(self, job: Job) -> bool:
         """Whether it has what the job needs."""
-        return job.batch == 1 or PEERS[self.name].has_stat_many
+        kind = PEERS[self.name]
+        if job.workload in (PEEK, PEEK_UNIFORM):
+            return kind.has_peek
+        if job.batch > 1:
+            return kind.has_stat_many
+        return kind.has_near_cache or not (job.kept or job.workload == WITHOUT)
 
     def do(self, job: Job) -> Measurement:
         """Let it do a job, and return what it measured; if it fails, so does this program."""
@@ -121,7 +130,10 @@ def run_contest(settings: Settings, say: Callable[[str], None]) -> Results:
             turn = number % len(peers)
             in_turn = [*peers[turn:], *peers[:turn]]
             for job in settings.jobs():
-                samples.extend(_measure(number, peer, job, server) for peer in in_turn if peer.does(job))
+                for peer in in_turn:
+                    if peer.does(job):
+                        with storm(server.address, folder) if job.workload == IN_STORM else nullcontext():
+                            samples.append(_measure(number, peer, job, server))
     order = {name: place for place, name in enumerate(settings.peers)}
     samples.sort(key=lambda sample: (sample.round, order[sample.peer]))
     return Results(
@@ -147,6 +159,7 @@ def _measure(number: int, peer: PeerProcess, job: Job, server: Server) -> Sample
         own,
         after.cpu_seconds - before.cpu_seconds,
         after.stats - before.stats,
+        after.overwrites - before.overwrites,
     )
 
 

@@ -14,11 +14,14 @@ from typing import Final
 
 import attrs
 
-__all__ = ["Blob", "Corpus", "write_corpus"]
+__all__ = ["MIRROR", "REPOSITORIES", "Blob", "Corpus", "write_corpus"]
 
 BLOBS: Final = 100_000
 REPOSITORIES: Final = 500
 DRAWS: Final = 200_000
+
+# A repository that holds all of them as well.
+MIRROR: Final = "mirror/all"
 
 _MEDIA_TYPES: Final = (
     "application/octet-stream",

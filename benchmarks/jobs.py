@@ -6,13 +6,53 @@ from typing import Final
 
 import attrs
 
-__all__ = ["HIT", "MISS", "MIXED", "Job", "Measurement", "many"]
+__all__ = [
+    "COLD",
+    "HIT",
+    "HOTTEST",
+    "IN_STORM",
+    "MISS",
+    "MIXED",
+    "NEAR",
+    "NEAR_JOBS",
+    "NEAR_SPREAD",
+    "NEAR_UNIFORM",
+    "NINE_IN_TEN",
+    "OVERWRITES",
+    "PEEK",
+    "PEEK_UNIFORM",
+    "WITHOUT",
+    "Job",
+    "Measurement",
+    "many",
+]
 
 HIT: Final = "hit"  # each stat is of a blob that the repository holds
 MISS: Final = "miss"  # each is of one that nobody holds
 MIXED: Final = "mixed"  # one operation in WRITE_EVERY sets a descriptor, the others are hits
 
 WRITE_EVERY: Final = 20
+
+# With a near cache that holds all blobs: `await stat`, and a look without waiting. All are asked for in the one
+# repository that holds them all; or each in its own.
+NEAR: Final = "near hit"
+NEAR_UNIFORM: Final = "near hit, uniform"
+NEAR_SPREAD: Final = "near hit, 500 repositories"
+PEEK: Final = "peek"
+PEEK_UNIFORM: Final = "peek, uniform"
+# Drawn as for HIT, with a near cache that answers nine in ten, and without it.
+NINE_IN_TEN: Final = "nine in ten near"
+WITHOUT: Final = "the same without"
+# With one that is of no use: every other question is about a blob of a hundred thousand, the others are about the
+# HOTTEST. In a storm another client overwrites these 50,000 times a second.
+COLD: Final = "cold"
+IN_STORM: Final = "cold, in a storm"
+HOTTEST: Final = 100
+OVERWRITES: Final = 50_000
+
+_ALL_KEPT: Final = 200_000
+_MOST_POPULAR: Final = 24_000
+_FEW_KEPT: Final = 1_000
 
 
 def many(batch: int) -> str:
@@ -27,6 +67,7 @@ class Job:
     workload: str
     callers: int
     seconds: float
+    kept: int = 0  # entries of the near cache; 0: without one
 
     @property
     def batch(self) -> int:
@@ -45,3 +86,18 @@ class Measurement:
     p999_us: float
     cpu_seconds: float
     memory_bytes: int  # the most that it held during the job
+    invalidations: int = 0  # keys that a near cache was told of
+
+
+# Workload, callers, and what is kept.
+NEAR_JOBS: Final = (
+    (NEAR, 1, _ALL_KEPT),
+    (NEAR_UNIFORM, 1, _ALL_KEPT),
+    (NEAR_SPREAD, 1, _ALL_KEPT),
+    (PEEK, 1, _ALL_KEPT),
+    (PEEK_UNIFORM, 1, _ALL_KEPT),
+    (WITHOUT, 128, 0),
+    (NINE_IN_TEN, 128, _MOST_POPULAR),
+    (COLD, 128, _FEW_KEPT),
+    (IN_STORM, 128, _FEW_KEPT),
+)

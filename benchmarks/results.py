@@ -26,12 +26,23 @@ class Sample:
     callers: int
     own: Measurement
     server_cpu_seconds: float
-    stats_on_server: int  # fewer than were asked for where equal questions went together
+    stats_on_server: int  # fewer than were asked for where equal questions went together, or a near cache answered
+    overwrites_on_server: int = 0
 
     @property
     def rate(self) -> float:
         """Blobs a second."""
         return self.own.operations / self.own.seconds
+
+    @property
+    def server_rate(self) -> float:
+        """Stats a second that reached the server."""
+        return self.stats_on_server / self.own.seconds
+
+    @property
+    def near_share(self) -> float:
+        """The share of the questions that the server was not asked."""
+        return 1 - self.stats_on_server / self.own.operations
 
     @property
     def client_cpu(self) -> float:

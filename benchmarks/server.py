@@ -13,7 +13,7 @@ from redis import Redis
 from aioblobcache.cli.embedded import embedded_valkey
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 
-from .corpus import Blob
+from .corpus import MIRROR, Blob
 
 __all__ = ["Server", "ServerCounts", "running_server"]
 
@@ -24,6 +24,7 @@ class ServerCounts:
 
     cpu_seconds: float
     stats: int  # SISMEMBER commands: one for each scoped stat that reached it
+    overwrites: int  # HSET commands
 
 
 @attrs.frozen
@@ -47,8 +48,9 @@ class Server:
             descriptor = descriptor_key(blob.digest).decode()
             lines.append(f"HSET {descriptor} digest {blob.digest} size {blob.size}")
             lines.append(f"HSETNX {descriptor} mediatype {blob.media_type}")
-            lines.append(f"HSET {override_key(blob.repository, blob.digest).decode()} mediatype {blob.media_type}")
-            lines.append(f"SADD {membership_key(blob.repository).decode()} {blob.digest}")
+            for name in (blob.repository, MIRROR):
+                lines.append(f"HSET {override_key(name, blob.digest).decode()} mediatype {blob.media_type}")
+                lines.append(f"SADD {membership_key(name).decode()} {blob.digest}")
         with socket.create_connection((self.host, self.port)) as connection:
             connection.sendall("\r\n".join([*lines, "PING", ""]).encode())
             replies = b""
@@ -58,8 +60,9 @@ class Server:
     def counts(self) -> ServerCounts:
         """What it has done so far."""
         cpu = self._client.info("cpu")
-        sismember = self._client.info("commandstats").get("cmdstat_sismember", {"calls": 0})
-        return ServerCounts(cpu["used_cpu_user"] + cpu["used_cpu_sys"], sismember["calls"])
+        commands = self._client.info("commandstats")
+        stats, overwrites = (commands.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("sismember", "hset"))
+        return ServerCounts(cpu["used_cpu_user"] + cpu["used_cpu_sys"], stats, overwrites)
 
     def version(self) -> str:
         """What it calls itself."""

@@ -28,6 +28,8 @@ class PeerKind:
     class_name: str
     library: str
     has_stat_many: bool = True
+    has_near_cache: bool = False
+    has_peek: bool = False
 
     def __call__(self) -> Peer:
         """The peer itself, which imports its library."""
@@ -57,6 +59,8 @@ class GoKind:
 
     test: str
     has_stat_many: bool = False
+    has_near_cache: bool = False
+    has_peek: bool = False
 
     def command(self, name: str, address: str, folder: Path, loop: str) -> list[str]:
         """What starts its process; builds it, if need be."""
@@ -73,10 +77,10 @@ class GoKind:
 
 
 PYTHON_PEERS: Final = {
-    "aioblobcache": PeerKind(".ours", "Ours", "aioblobcache"),
+    "aioblobcache": PeerKind(".ours", "Ours", "aioblobcache", has_near_cache=True, has_peek=True),
     "redis-py pipeline": PeerKind(".redis_py", "RedisPyPipeline", "redis"),
     "redis-py awaits": PeerKind(".redis_py", "RedisPyAwaits", "redis", has_stat_many=False),
-    "coredis": PeerKind(".coredis_pipeline", "CoredisPipeline", "coredis"),
+    "coredis": PeerKind(".coredis_pipeline", "CoredisPipeline", "coredis", has_near_cache=True),
     "valkey-glide": PeerKind(".glide_batch", "GlideBatch", "valkey-glide"),
 }
 

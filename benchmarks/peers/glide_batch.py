@@ -20,7 +20,7 @@ class GlideBatch(Pipelined):
     """``Batch(is_atomic=False)``: one round trip."""
 
     @asynccontextmanager
-    async def open(self, host: str, port: int) -> AsyncIterator[GlideBatch]:
+    async def open(self, host: str, port: int, _kept: int) -> AsyncIterator[GlideBatch]:
         # Milliseconds; and more requests at once than it allows by itself, which is 1,000.
         settings = GlideClientConfiguration(
             [NodeAddress(host, port)], request_timeout=10_000, inflight_requests_limit=100_000

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..corpus import Blob
 
-__all__ = ["Answer", "Peer", "Pipelined", "Stated"]
+__all__ = ["Answer", "NearPeer", "Peer", "Pipelined", "Stated"]
 
 
 class Answer(Protocol):
@@ -26,8 +26,8 @@ class Answer(Protocol):
 class Peer(Protocol):
     """A client of the cache. Those who are not this library return the cheapest thing that holds an answer."""
 
-    def open(self, host: str, port: int) -> AbstractAsyncContextManager[Peer]:
-        """Connect, for as long as the context lasts."""
+    def open(self, host: str, port: int, kept: int) -> AbstractAsyncContextManager[Peer]:
+        """Connect, for as long as the context lasts; with a near cache of so many blobs, if the peer has one."""
         ...
 
     async def stat(self, blob: Blob) -> Answer:
@@ -44,6 +44,26 @@ class Peer(Protocol):
 
     async def set(self, blob: Blob) -> bool:
         """Set a descriptor, as Distribution does; returns True."""
+        ...
+
+
+class NearPeer(Peer, Protocol):
+    """One that has a near cache."""
+
+    def prepare(self, blobs: Sequence[Blob]) -> list[Any]:
+        """What the next two take, so that nothing but the question is timed."""
+        ...
+
+    async def stat_each(self, prepared: Sequence[Any]) -> list[Answer]:
+        """Each blob, one after the other."""
+        ...
+
+    def peek_each(self, prepared: Sequence[Any]) -> list[Answer | None]:
+        """The same, of the near cache alone."""
+        ...
+
+    def invalidations(self) -> int:
+        """How many keys it has been told of."""
         ...
 
 

@@ -23,7 +23,7 @@ class _RedisPy:
     """The client, with a pool whose callers wait for a connection rather than fail."""
 
     @asynccontextmanager
-    async def open(self, host: str, port: int) -> AsyncIterator[Self]:
+    async def open(self, host: str, port: int, _kept: int) -> AsyncIterator[Self]:
         pool = BlockingConnectionPool(
             host=host, port=port, protocol=3, max_connections=_CONNECTIONS, timeout=None, socket_timeout=10.0
         )

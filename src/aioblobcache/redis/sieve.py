@@ -22,11 +22,12 @@ class Item:
 
     __slots__ = ("marked", "newer", "older")
 
+    # Its neighbours, while it is in the order: a ring, in which a head stands between the newest and the oldest.
+    newer: Item
+    older: Item
+
     def __init__(self) -> None:
         self.marked = False  # set it when the item is used
-        # A ring, in which the head stands between the newest and the oldest.
-        self.newer: Item = self
-        self.older: Item = self
 
 
 T = TypeVar("T", bound=Item)
@@ -36,8 +37,9 @@ class Sieve(Generic[T]):
     """Items in the order in which they were put in."""
 
     def __init__(self) -> None:
-        self._head = Item()
-        self._hand = self._head
+        head = Item()
+        head.newer = head.older = head
+        self._head = self._hand = head
 
     def add(self, item: T) -> None:
         """Put in a new item."""
@@ -51,7 +53,7 @@ class Sieve(Generic[T]):
         if self._hand is item:
             self._hand = item.newer
         item.newer.older, item.older.newer = item.older, item.newer
-        item.newer = item.older = item
+        del item.newer, item.older  # what holds nothing is freed without a search for garbage
 
     def victim(self, is_worthless: Callable[[T], bool]) -> T:
         """The item to be evicted, of those there are: one is worthless or has not been used lately."""
