@@ -12,6 +12,7 @@ from rich.console import Console
 from aioblobcache.cli.embedded import sigterm_exits
 
 from .contest import Settings, run_contest
+from .jobs import SOME_NEAR_JOBS
 from .page import page, with_summary
 from .peers import PEERS
 from .picture import draw
@@ -65,7 +66,18 @@ def run(
             sys.exit(f"no peer is called {name!r}; they are: {', '.join(PEERS)}")
     loop = "uvloop" if uvloop else "asyncio"
     if quick:
-        settings = Settings(names, callers or [1, 128], 0.3, 3, workloads=("hit",), batches=(100,), loop=loop)
+        settings = Settings(
+            names,
+            callers or [1, 128],
+            0.3,
+            3,
+            ("hit",),
+            (100,),
+            near=SOME_NEAR_JOBS,
+            near_rounds=1,
+            entries=100_000,
+            loop=loop,
+        )
     else:
         settings = Settings(names, callers or [1, 16, 128, 512], seconds, rounds, loop=loop)
     with sigterm_exits():

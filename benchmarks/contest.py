@@ -22,11 +22,13 @@ import attrs
 from . import ceiling
 from .ceiling import Ceiling, measure_ceiling
 from .corpus import Corpus, write_corpus
+from .footprint import measure_footprint
 from .jobs import HIT, IN_STORM, MISS, MIXED, NEAR_JOBS, PEEK, PEEK_UNIFORM, WITHOUT, Job, Measurement, many
 from .peers import PEERS, MissingPeerError
 from .results import Results, Sample
 from .server import Server, running_server
 from .storm import storm
+from .window import measure_window
 
 __all__ = ["Settings", "run_contest"]
 
@@ -45,15 +47,17 @@ class Settings:
     workloads: Sequence[str] = (HIT, MISS, MIXED)
     batches: Sequence[int] = (10, 100)
     batch_callers: int = 16
-    near: bool = True  # with the jobs for near caches
+    near: Sequence[tuple[str, int, int]] = NEAR_JOBS
+    near_rounds: int = 3  # of the rounds, those with these
+    entries: int = 1_000_000  # of the one whose memory is measured
     loop: str = "asyncio"
 
-    def jobs(self) -> list[Job]:
+    def jobs(self, number: int) -> list[Job]:
         """What each peer does in a round."""
         single = [Job(workload, callers, self.seconds) for workload in self.workloads for callers in self.callers]
         batches = [Job(many(batch), self.batch_callers, self.seconds) for batch in self.batches]
-        near = [Job(workload, callers, self.seconds, kept) for workload, callers, kept in NEAR_JOBS if self.near]
-        return single + batches + near
+        near = [Job(workload, callers, self.seconds, kept) for workload, callers, kept in self.near]
+        return single + batches + (near if number < self.near_rounds else [])
 
 
 class PeerProcess:
@@ -129,11 +133,16 @@ def run_contest(settings: Settings, say: Callable[[str], None]) -> Results:
             # Each round begins with another peer: none always follows the same one.
             turn = number % len(peers)
             in_turn = [*peers[turn:], *peers[:turn]]
-            for job in settings.jobs():
+            for job in settings.jobs(number):
                 for peer in in_turn:
                     if peer.does(job):
                         with storm(server.address, folder) if job.workload == IN_STORM else nullcontext():
                             samples.append(_measure(number, peer, job, server))
+        footprint = window = None
+        if settings.near_rounds:
+            say("the near cache's memory, and how soon it hears of a clear")
+            footprint = measure_footprint(settings.entries)
+            window = measure_window(server.address, folder, corpus)
     order = {name: place for place, name in enumerate(settings.peers)}
     samples.sort(key=lambda sample: (sample.round, order[sample.peer]))
     return Results(
@@ -143,6 +152,8 @@ def run_contest(settings: Settings, say: Callable[[str], None]) -> Results:
         attrs.asdict(settings),
         ceilings,
         samples,
+        footprint,
+        window,
     )
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "OVERWRITES",
     "PEEK",
     "PEEK_UNIFORM",
+    "SOME_NEAR_JOBS",
     "WITHOUT",
     "Job",
     "Measurement",
@@ -101,3 +102,4 @@ NEAR_JOBS: Final = (
     (COLD, 128, _FEW_KEPT),
     (IN_STORM, 128, _FEW_KEPT),
 )
+SOME_NEAR_JOBS: Final = tuple(job for job in NEAR_JOBS if job[0] in (NEAR, PEEK, WITHOUT, NINE_IN_TEN))

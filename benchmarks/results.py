@@ -11,7 +11,9 @@ from typing import Any, Self
 import attrs
 
 from .ceiling import Ceiling
+from .footprint import Footprint
 from .jobs import Measurement
+from .window import Window
 
 __all__ = ["Results", "Sample"]
 
@@ -65,6 +67,8 @@ class Results:
     settings: dict[str, Any]
     ceilings: list[Ceiling]  # of each round, if the tool was there
     samples: list[Sample]
+    footprint: Footprint | None = None
+    window: Window | None = None
 
     def write(self, path: Path) -> None:
         """Keep them as JSON, a sample a line."""
@@ -77,7 +81,14 @@ class Results:
         document = json.loads(path.read_text())
         ceilings = [Ceiling(**row) for row in document.pop("ceilings")]
         samples = [Sample(**{**row, "own": Measurement(**row["own"])}) for row in document.pop("samples")]
-        return cls(**document, ceilings=ceilings, samples=samples)
+        footprint, window = document.pop("footprint", None), document.pop("window", None)
+        return cls(
+            **document,
+            ceilings=ceilings,
+            samples=samples,
+            footprint=footprint and Footprint(**footprint),
+            window=window and Window(**window),
+        )
 
     def peers(self) -> list[str]:
         """Who took part, in order."""
@@ -101,11 +112,18 @@ class Results:
         return median(map(figure, samples)) if samples else None
 
     def ratio(
-        self, one: str, other: str, workload: str, callers: int, figure: Callable[[Sample], float]
+        self,
+        one: str,
+        other: str,
+        workload: str,
+        callers: int,
+        figure: Callable[[Sample], float],
+        others_workload: str | None = None,
     ) -> float | None:
         """How many times ``other``'s figure ``one``'s is: the median of the rounds' ratios."""
-        pairs = zip(self.of(one, workload, callers), self.of(other, workload, callers), strict=False)
-        return _median(figure(mine) / figure(theirs) for mine, theirs in pairs)
+        theirs = self.of(other, others_workload or workload, callers)
+        pairs = zip(self.of(one, workload, callers), theirs, strict=False)
+        return _median(figure(my) / figure(their) for my, their in pairs)
 
     def share_of_ceiling(self, peer: str, workload: str, callers: int) -> float | None:
         """A peer's rate, as a share of the server's ceiling: the median of the rounds' shares."""

@@ -52,7 +52,7 @@ def _targets(results: Results) -> Table:
         if reached is None:
             table.add_row(target.name, str(target.callers), target.shown(target.at_least), "", "not measured")
         else:
-            verdict = "met" if reached >= target.at_least else "short"
+            verdict = "met" if target.is_met(reached) else "short"
             figures = (target.shown(target.at_least), target.shown(reached))
             table.add_row(target.name, str(target.callers), *figures, verdict)
     return table

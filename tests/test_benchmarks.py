@@ -135,7 +135,7 @@ def test_the_short_form_prints_the_ratios(tmp_path):
     ran = benchmarks("--quick", *peers, "--output", str(output))
     assert ran.returncode == 0, ran.stderr
     assert "ours is" in ran.stdout
-    assert Results.read(output).settings["rounds"] == 3
+    assert Results.read(output).settings["rounds"] == 2
 
 
 def test_a_peer_that_does_not_exist_is_told_from_those_that_do():
