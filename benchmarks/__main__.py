@@ -70,7 +70,7 @@ def run(
             names,
             callers or [1, 128],
             0.3,
-            3,
+            2,
             ("hit",),
             (100,),
             near=SOME_NEAR_JOBS,

@@ -1,4 +1,4 @@
-"""The README's example runs as it stands there, but for the addresses."""
+"""The examples of README and docs run as they stand there, but for the addresses."""
 
 from __future__ import annotations
 
@@ -7,18 +7,33 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
-def test_the_example_runs(valkey_server, tmp_path):
-    [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    addresses = {"redis://localhost:6379/0": valkey_server.url, "file:///var/lib/registry": tmp_path.as_uri()}
+def run_example(page, addresses):
+    """What the one example of a page prints."""
+    [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     for written, real in addresses.items():
         assert written in example
         example = example.replace(written, real)
     shown = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
-    assert re.fullmatch(r"blob sha256:[0-9a-f]{64} is unknown in repository library/demo\n", shown.stdout)
+    return shown.stdout
+
+
+def test_the_example_runs(valkey_server, tmp_path):
+    addresses = {"redis://localhost:6379/0": valkey_server.url, "file:///var/lib/registry": tmp_path.as_uri()}
+    shown = run_example(README, addresses)
+    assert re.fullmatch(r"blob sha256:[0-9a-f]{64} is unknown in repository library/demo\n", shown)
+
+
+def test_the_example_of_the_near_cache_serves_from_it(valkey_server):
+    page = (ROOT / "docs" / "near-cache.md").read_text()
+    descriptor, figures = run_example(page, {"redis://localhost:6379/0": valkey_server.url}).splitlines()
+    assert descriptor.startswith("Descriptor(")
+    assert "'hits': 2" in figures
+    assert "'why_off': None" in figures
 
 
 def test_the_two_commands_are_one_line_each():

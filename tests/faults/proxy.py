@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,7 @@ class Proxy:
         self.accepted = 0  # connections, ever
         self.delay = 0.0  # seconds that each piece of replies is held back
         self.bytewise = False  # each byte of a reply by itself
+        self.edit: Callable[[bytes], bytes] = bytes  # what becomes of each piece of replies
         # What is held back while not set, as by a network that is silently dead: no end of a connection is told either.
         self.lets_requests_through = asyncio.Event()
         self.lets_replies_through = asyncio.Event()
@@ -102,7 +104,7 @@ class Proxy:
             await self.lets_replies_through.wait()
             if self.delay:
                 await asyncio.sleep(self.delay)
-            data, self._prefix = self._prefix + data, b""
+            data, self._prefix = self._prefix + self.edit(data), b""
             if self._cut_after is not None:
                 writer.write(data[: self._cut_after])
                 self._cut_after -= len(data)

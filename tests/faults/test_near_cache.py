@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
@@ -131,6 +132,22 @@ async def test_a_killed_server_takes_what_was_read_from_it_along(own_server):
         await until(lambda: cache.info()["near_cache"]["why_off"] is None)
         with pytest.raises(BlobUnknownError):
             await repository.stat(DIGEST)
+
+
+async def test_something_on_the_way_that_swallows_invalidations_is_found_out(own_server, proxy):
+    """It lets CLIENT TRACKING through, and forwards whatever is a reply."""
+    proxy.edit = partial(re.compile(rb">2\r\n\$10\r\ninvalidate\r\n\*1\r\n\$\d+\r\n[^\r]*\r\n").sub, b"")
+    async with writer(own_server.url) as elsewhere, provider(proxy.url, max_staleness=60.0) as cache:
+        repository = cache.repository_scoped(NAME)
+        await until(lambda: "tells of no changes" in str(cache.info()["near_cache"]["why_off"]))
+        for _ in range(3):
+            assert await repository.stat(DIGEST) == BLOB
+            assert repository.peek(DIGEST) is None
+        await elsewhere.clear(DIGEST)
+        with pytest.raises(BlobUnknownError):
+            await repository.stat(DIGEST)
+        proxy.edit = bytes
+        await until(lambda: cache.info()["near_cache"]["why_off"] is None)
 
 
 # --- a process that is suspended -----------------------------------------------------------------
@@ -275,6 +292,28 @@ async def test_an_expiry_that_nobody_is_told_of_is_served_no_longer_than_the_gre
             since = time.monotonic()
             last = await last_served(repository, since + 1.5)
             assert 0.3 < last - since < 1.0  # longer than the lease of 0.2 s, which was renewed all the while
+            with pytest.raises(BlobUnknownError):
+                await repository.stat(DIGEST)
+
+
+@pytest.mark.parametrize("kind", [VALKEY, REDIS])
+async def test_swapdb_is_told_to_nobody_and_ending_the_connections_is_the_cure(kind, tmp_path):
+    """The one thing that no lease bounds: see docs/near-cache.md."""
+    server = RedisServer(kind, tmp_path)
+    with running(server):
+        async with (
+            writer(server.url),
+            Redis.from_url(server.url) as client,
+            provider(server.url, max_staleness=0.1) as cache,
+        ):
+            repository = cache.repository_scoped(NAME)
+            await served_near(repository)
+            await client.execute_command("SWAPDB", 0, 1)
+            swapped = time.monotonic()
+            assert await last_served(repository, swapped + 0.4) > swapped + 0.3
+            await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await until(lambda: repository.peek(DIGEST) is None)
+            await until(lambda: cache.info()["near_cache"]["why_off"] is None)
             with pytest.raises(BlobUnknownError):
                 await repository.stat(DIGEST)
 

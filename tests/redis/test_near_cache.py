@@ -17,6 +17,7 @@ from aioblobcache import (
     Descriptor,
     Digest,
     InvalidDigestError,
+    LifecycleError,
     MemoryBlobDescriptorCache,
     NearCacheStats,
     Observer,
@@ -342,6 +343,26 @@ async def test_a_server_that_is_away_when_the_provider_is_entered(tmp_path):
         assert cache.peek(DIGEST) is None
         with running(server):
             await is_on(cache)
+
+
+async def test_leaving_a_provider_leaves_no_task_behind_and_serves_nothing_any_more(client, server):
+    before = asyncio.all_tasks()
+    async with provider(server.url, lanes=3) as cache:
+        await is_on(cache)
+        await cache.set_descriptor(DIGEST, DESCRIPTOR)
+        await cache.stat(DIGEST)
+        assert cache.peek(DIGEST) == DESCRIPTOR
+    assert asyncio.all_tasks() == before
+    assert cache.peek(DIGEST) is None
+    with pytest.raises(LifecycleError):
+        await cache.stat(DIGEST)
+
+
+async def test_the_first_answers_of_a_connection_are_kept_already(client, server):
+    async with provider(server.url) as cache:
+        await cache.set_descriptor(DIGEST, DESCRIPTOR)
+        await cache.stat(DIGEST)
+        assert cache.peek(DIGEST) == DESCRIPTOR
 
 
 # --- options -------------------------------------------------------------------------------------

@@ -44,6 +44,11 @@ def providers_satisfy_the_protocols(memory: MemoryBlobDescriptorCache, redis: Re
     del providers, guarded, services
 
 
+def peek_does_not_wait(cache: RedisBlobDescriptorCache, layers: CachedBlobStatter) -> None:
+    assert_type(cache.repository_scoped("foo").peek("sha256:…"), Descriptor | None)
+    assert_type(layers.peek(Digest("sha256:…")), Descriptor | None)
+
+
 def storage_and_read_through_fit(cache: RedisBlobDescriptorCache, storage: RegistryStorage) -> None:
     registry = CachedRegistry(cache, storage)
     assert_type(registry.blobs("foo"), CachedBlobStatter)

@@ -14,8 +14,9 @@ from redis.exceptions import RedisError
 
 from ..errors import CacheUnavailableError, one_line
 from .lane import Lane
+from .lease import Lease
 from .near import Source
-from .resp import Reply, Request, Shape, is_text
+from .resp import Request, Shape, is_text
 
 __all__ = ["Heartbeat", "boot_time"]
 
@@ -73,10 +74,8 @@ class Heartbeat:
         while True:
             pause = self._interval
             try:
-                if not proved:
-                    await self._prove(lane)
+                await (self._beat(lane) if proved else self._prove(lane))
                 proved = True
-                await self._beat(lane)
             except CacheUnavailableError:
                 pass  # late: the lease runs out by itself. Or lost: this is about to be cancelled
             except _RefusedError as refusal:
@@ -87,24 +86,29 @@ class Heartbeat:
             await asyncio.sleep(pause)
 
     async def _prove(self, lane: Lane) -> None:
-        """Switch tracking on, and see that an invalidation really comes: not every proxy lets it through."""
-        _, role = await _ask(lane, [(b"CLIENT", b"TRACKING", b"ON"), _ROLE], [is_text, _is_role])
-        _require_primary(role)
+        """Switch tracking on, and see that an invalidation really comes: not every proxy lets it through.
+
+        What was asked on this connection before is answered before, finds no confirmed lease, and is not kept.
+        """
         key = _PROBE + secrets.token_hex(16).encode()
         self.source.await_invalidation(key)
+        lease, sent = self.source.lease, self._clock()
         # What a connection itself invalidates it is told right behind the reply: before that to the PING.
-        await _ask(lane, [(b"GET", key), (b"SET", key, b"", b"PX", b"1"), (b"PING",)], [is_text] * 3)
+        await _ask(
+            lane,
+            [(b"CLIENT", b"TRACKING", b"ON"), _ROLE, (b"GET", key), (b"SET", key, b"", b"PX", b"1"), (b"PING",)],
+            [is_text, _is_role, is_text, is_text, is_text],
+        )
         if not self.source.has_been_told:
             raise _RefusedError("the server tells of no changes, or something on the way keeps them back")
+        self._confirm(lease, sent)
 
     async def _beat(self, lane: Lane) -> None:
-        """Renew the lease, if the server is a primary.
-
-        One that was demoted goes on answering, and hears nothing of what others change if it is cut off from them.
-        """
         lease, sent = self.source.lease, self._clock()
-        [role] = await _ask(lane, [_ROLE], [_is_role])
-        _require_primary(role)
+        await _ask(lane, [_ROLE], [_is_role])
+        self._confirm(lease, sent)
+
+    def _confirm(self, lease: Lease, sent: float) -> None:
         self.source.near.renew(lease, sent)
         self._refusal = None
         if not self._is_on:
@@ -119,17 +123,18 @@ class Heartbeat:
             _log.warning("the near cache of %s is off: %s", self._address, reason)
 
 
-async def _ask(lane: Lane, requests: list[Request], shapes: list[Shape]) -> list[Reply]:
-    replies = await lane.call_at_once(requests, shapes)
-    for request, reply in zip(requests, replies, strict=True):
+async def _ask(lane: Lane, requests: list[Request], shapes: list[Shape]) -> None:
+    """Send requests at once.
+
+    A primary that was demoted goes on answering, and hears nothing of what others change if it is cut off from them.
+
+    :raises _RefusedError: one of them was refused, or the server says that it is no primary.
+    """
+    for request, reply in zip(requests, await lane.call_at_once(requests, shapes), strict=True):
         if isinstance(reply, RedisError):
             raise _RefusedError(f"{request[0].decode()} was answered {one_line(str(reply))}")
-    return replies
-
-
-def _require_primary(role: Reply) -> None:
-    if not isinstance(role, list) or role[0] != b"master":
-        raise _RefusedError("the server is no primary")
+        if request is _ROLE and isinstance(reply, list) and reply[0] != b"master":
+            raise _RefusedError("the server is no primary")
 
 
 def _is_role(reply: object) -> bool:
