@@ -18,6 +18,7 @@ from redis.asyncio import Connection, ConnectionPool, Redis
 
 from aioblobcache import BlobUnknownError, CacheUnavailableError, RedisBlobDescriptorCache
 from aioblobcache.conformance import descriptor_of
+from tests.faults.many import assert_same
 from tests.faults.proxy import Proxy
 from tests.servers import REDIS, VALKEY, RedisServer, free_port, running
 from tests.waiting import until
@@ -389,6 +390,17 @@ def tls_server(tmp_path):
 async def test_a_lane_speaks_tls(tls_server):
     async with provider(tls_server) as cache:
         await assert_serves(cache, "lane")
+
+
+async def test_answers_that_fill_many_records_of_tls_are_read_whole(tls_server):
+    """asyncio reads all records that are there before it tells the protocol of any."""
+    await fill(tls_server, SOME)
+    async with provider(tls_server) as cache:
+        repository = cache.repository_scoped(NAME)
+        for _ in range(20):
+            assert_same(await outcomes_of(repository, SOME * 5), SOME * 5)
+            assert len(await repository.stat_many([one.digest for one in SOME])) == len(SOME)
+        assert cache.info()["reconnects"] == 0
 
 
 async def test_a_lane_uses_a_unix_socket(tmp_path):

@@ -44,10 +44,13 @@ class Stream(asyncio.BufferedProtocol):
         self.receiver: Receiver | None = None
         self.ended = asyncio.Event()  # the transport has closed its socket
         self._buffer = bytearray(_READ_AT_ONCE)
+        # asyncio reads the records of TLS that are there one behind the other, each into a slice of what it was given:
+        # of a bytearray that is a copy, and what was read into it is lost.
+        self._view = memoryview(self._buffer)
 
-    def get_buffer(self, _sizehint: int) -> bytearray:
+    def get_buffer(self, _sizehint: int) -> memoryview:
         """See :class:`asyncio.BufferedProtocol`, as of the others."""
-        return self._buffer
+        return self._view
 
     def buffer_updated(self, nbytes: int) -> None:  # noqa: D102
         if self.receiver is not None:
