@@ -105,6 +105,8 @@ class Proxy:
             if self.delay:
                 await asyncio.sleep(self.delay)
             data, self._prefix = self._prefix + self.edit(data), b""
+            if not data:
+                continue
             if self._cut_after is not None:
                 writer.write(data[: self._cut_after])
                 self._cut_after -= len(data)

@@ -81,10 +81,12 @@ async def test_what_is_called_at_once_is_written_ahead_of_all_who_wait_for_their
     async with playing(5.0, max_in_flight=1) as (lane, player):
         asked = ask(lane, [1, 2, 3])
         await until_written()
-        ping = lane.call_at_once([(b"PING",)], [is_text])
+        answered = []
+        ping = lane.call_at_once([(b"PING",)], [is_text], answered.append)
         assert player.writes[-1] == b"*1\r\n$4\r\nPING\r\n"
         assert lane.load == (2, 2)
         player.play(b"*3\r\n_\r\n_\r\n_\r\n" + b"+PONG\r\n")
+        assert answered == [[b"PONG"]]  # before anybody runs
         assert await ping == [b"PONG"]
     await asyncio.gather(*asked, return_exceptions=True)
 
@@ -93,11 +95,11 @@ async def test_what_is_called_at_once_fails_at_once_without_a_connection():
     async with playing(5.0) as (lane, player):
         player.end()
         with pytest.raises(CacheUnavailableError):
-            await lane.call_at_once([(b"PING",)], [is_text])
+            await lane.call_at_once([(b"PING",)], [is_text], list)
 
 
 async def test_a_server_that_leaves_a_call_at_once_unanswered_is_given_up():
     async with playing(0.1) as (lane, player):
         with pytest.raises(CacheUnavailableError):
-            await lane.call_at_once([(b"PING",)], [is_text])
+            await lane.call_at_once([(b"PING",)], [is_text], list)
         await until(lambda: player.ended)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
@@ -14,9 +14,8 @@ from redis.exceptions import RedisError
 
 from ..errors import CacheUnavailableError, one_line
 from .lane import Lane
-from .lease import Lease
 from .near import Source
-from .resp import Request, Shape, is_text
+from .resp import Reply, Request, Shape, is_text
 
 __all__ = ["Heartbeat", "boot_time"]
 
@@ -92,24 +91,34 @@ class Heartbeat:
         """
         key = _PROBE + secrets.token_hex(16).encode()
         self.source.await_invalidation(key)
-        lease, sent = self.source.lease, self._clock()
         # What a connection itself invalidates it is told right behind the reply: before that to the PING.
-        await _ask(
+        await self._ask(
             lane,
             [(b"CLIENT", b"TRACKING", b"ON"), _ROLE, (b"GET", key), (b"SET", key, b"", b"PX", b"1"), (b"PING",)],
             [is_text, _is_role, is_text, is_text, is_text],
         )
-        if not self.source.has_been_told:
-            raise _RefusedError("the server tells of no changes, or something on the way keeps them back")
-        self._confirm(lease, sent)
 
     async def _beat(self, lane: Lane) -> None:
-        lease, sent = self.source.lease, self._clock()
-        await _ask(lane, [_ROLE], [_is_role])
-        self._confirm(lease, sent)
+        await self._ask(lane, [_ROLE], [_is_role])
 
-    def _confirm(self, lease: Lease, sent: float) -> None:
-        self.source.near.renew(lease, sent)
+    async def _ask(self, lane: Lane, requests: list[Request], shapes: list[Shape]) -> None:
+        """Renew the lease by the answer to requests, where it stands in the stream.
+
+        :raises _RefusedError: the answer does not permit it.
+        """
+        lease, sent = self.source.lease, self._clock()
+        refusals: list[str] = []
+
+        def answered(replies: list[Reply]) -> None:
+            refusals.extend(_refusals(requests, replies))
+            if not self.source.has_been_told:
+                refusals.append("the server tells of no changes, or something on the way keeps them back")
+            if not refusals:
+                self.source.near.renew(lease, sent)
+
+        await lane.call_at_once(requests, shapes, answered)
+        if refusals:
+            raise _RefusedError(refusals[0])
         self._refusal = None
         if not self._is_on:
             self._is_on = True
@@ -123,18 +132,16 @@ class Heartbeat:
             _log.warning("the near cache of %s is off: %s", self._address, reason)
 
 
-async def _ask(lane: Lane, requests: list[Request], shapes: list[Shape]) -> None:
-    """Send requests at once.
+def _refusals(requests: list[Request], replies: list[Reply]) -> Iterator[str]:
+    """What of the replies forbids a near cache.
 
     A primary that was demoted goes on answering, and hears nothing of what others change if it is cut off from them.
-
-    :raises _RefusedError: one of them was refused, or the server says that it is no primary.
     """
-    for request, reply in zip(requests, await lane.call_at_once(requests, shapes), strict=True):
+    for request, reply in zip(requests, replies, strict=True):
         if isinstance(reply, RedisError):
-            raise _RefusedError(f"{request[0].decode()} was answered {one_line(str(reply))}")
-        if request is _ROLE and isinstance(reply, list) and reply[0] != b"master":
-            raise _RefusedError("the server is no primary")
+            yield f"{request[0].decode()} was answered {one_line(str(reply))}"
+        elif request is _ROLE and isinstance(reply, list) and reply[0] != b"master":
+            yield "the server is no primary"
 
 
 def _is_role(reply: object) -> bool:

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -28,6 +27,7 @@ from ..descriptor import Descriptor
 from ..digest import Digest
 from ..errors import CacheUnavailableError
 from .failures import cause_of, unavailable
+from .keeper import Connect, keep_open
 from .near import NearTable, Source
 from .resp import Reply, Request, Shape, UnexpectedReplyError, encode, is_text
 from .slots import CallSlot, Slot, StatManySlot, StatSlot, tell
@@ -41,10 +41,6 @@ _log = logging.getLogger("aioblobcache.lane")
 
 _NOTHING: Final = object()
 _Push: Final = hiredis.PushNotification
-
-# Between attempts to connect, in seconds; each is drawn from half of it to the whole.
-_FIRST_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 1.0
 
 # The largest reply we ask for is far smaller; a server that sends this much without ending one is broken.
 _LARGEST_REPLY: Final = 16 * 1024 * 1024
@@ -78,14 +74,14 @@ class Companion(Protocol):
 class Lane:
     """One multiplexed connection to one node, opened again whenever it is lost.
 
-    ``connect`` gives a protocol a transport; ``greeting`` are requests that begin each connection.
+    ``greeting`` are requests that begin each connection.
     The ``companion`` runs beside each connection for as long as it stands, and its source is told of
     pushes, and of the loss of a connection, where they stand in the stream.
     """
 
     def __init__(
         self,
-        connect: Callable[[asyncio.BaseProtocol], Awaitable[Taken]],
+        connect: Connect,
         address: str,
         *,
         timeout: float,
@@ -96,7 +92,6 @@ class Lane:
         self.address = address
         self.unsupported: TakeoverError | None = None
         self.reconnects = 0
-        self._connect = connect
         self._timeout = timeout
         self._max_in_flight = max_in_flight
         self._greeting = greeting
@@ -126,7 +121,7 @@ class Lane:
         self._incomplete = 0  # bytes since a request was last settled, or a push came
         # What loop.create_future() does, without its frame of Python.
         self._new_future: Callable[[], asyncio.Future[Any]] = partial(asyncio.Future, loop=self._loop)
-        self._keeper = self._loop.create_task(self._keep_open())
+        self._keeper = self._loop.create_task(keep_open(self, connect, longest=max(timeout, 1.0)))
 
     # --- what callers do -------------------------------------------------------------------------
 
@@ -175,14 +170,19 @@ class Lane:
         self._backlog.append(CallSlot(encode(requests), shapes, future, self._tick_deadline))
         return future
 
-    def call_at_once(self, requests: Sequence[Request], shapes: Sequence[Shape]) -> asyncio.Future[list[Reply]]:
-        """The same, ahead of all who wait, and one more than may be in flight; fails at once without a connection."""
+    def call_at_once(
+        self, requests: Sequence[Request], shapes: Sequence[Shape], answered: Callable[[list[Reply]], None]
+    ) -> asyncio.Future[list[Reply]]:
+        """The same, ahead of all who wait, and one more than may be in flight; fails at once without a connection.
+
+        ``answered`` is called with the replies before anything behind them is looked at; it must not raise.
+        """
         future: asyncio.Future[list[Reply]] = self._new_future()
         if self._transport is None:
             future.set_exception(self._unavailable())
             return future
         now = self._loop.time()
-        slot = CallSlot(encode(requests), shapes, future, now + self._timeout)
+        slot = CallSlot(encode(requests), shapes, future, now + self._timeout, answered)
         slot.sent = now
         self._in_flight.append(slot)
         self._transport.write(slot.encode())
@@ -204,7 +204,7 @@ class Lane:
         """Close the connection; whoever still waits is told that the cache is unavailable."""
         stream = self._stream
         self.close()
-        while not self._keeper.done():  # redis-py may swallow one cancellation, see `_keep_open`
+        while not self._keeper.done():  # redis-py may swallow one cancellation, see `while_open`
             self._keeper.cancel()
             await asyncio.wait([self._keeper], timeout=0.05)
         if stream is not None:
@@ -213,7 +213,6 @@ class Lane:
     def close(self) -> None:
         """The part of it that needs no waiting."""
         self._closed = True
-        self._opening = False
         self._keeper.cancel()
         self.lost(RedisConnectionError("the provider was closed"))
 
@@ -390,6 +389,7 @@ class Lane:
         if self._source is not None:
             self._source.flush()
         self._transport = self._taken = self._stream = None
+        self._opening = False
         self._failure = failure
         self._fail_all(partial(self._caused_by, failure))
         self._lost.set()
@@ -404,37 +404,19 @@ class Lane:
             self._sweep_timer = None
         tell(self._loop, iter(waiting), error)
 
-    async def _keep_open(self) -> None:
-        pause = 0.0
-        while True:
-            opened = self._loop.time()
-            try:
-                async with asyncio.timeout(max(self._timeout, 1.0)):
-                    stream = Stream()
-                    taken = await self._connect(stream)
-            except TakeoverError as error:
-                _log.warning("using the client's own connections to %s: %s", self.address, error)
-                self.unsupported = error
-                self._opening = False
-                self._fail_all(self._unavailable)
-                return
-            except Exception as error:  # redis-py's connecting fails in more ways than it declares
-                self._opening = False
-                self.lost(error)
-            else:
-                if self._closed:  # redis-py 8.1 swallows a cancellation that comes while it connects
-                    taken.abort()
-                    return
-                # Nothing has been awaited since the transport was handed over: no event can have been missed.
-                self._adopt(stream, taken)
-                await self._until_lost()
-                self.reconnects += 1
-            if self._loop.time() - opened > _LONGEST_PAUSE:
-                pause = 0.0
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-            pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+    def unsupported_by(self, error: TakeoverError) -> None:
+        """Do without a connection for good: redis-py's own are the way."""
+        _log.warning("using the client's own connections to %s: %s", self.address, error)
+        self.unsupported = error
+        self._opening = False
+        self._fail_all(self._unavailable)
 
-    async def _until_lost(self) -> None:
+    async def while_open(self, stream: Stream, taken: Taken) -> None:
+        """Adopt a connection, with its companion beside it, until it is lost."""
+        if self._closed:  # redis-py 8.1 swallows a cancellation that comes while it connects
+            taken.abort()
+            raise asyncio.CancelledError
+        self._adopt(stream, taken)
         companion = None if self._companion is None else self._loop.create_task(self._companion.run(self))
         try:
             await self._lost.wait()
@@ -442,6 +424,7 @@ class Lane:
             if companion is not None:
                 companion.cancel()
                 await asyncio.wait([companion])
+        self.reconnects += 1
 
     def _adopt(self, stream: Stream, taken: Taken) -> None:
         self._lost.clear()

@@ -141,22 +141,33 @@ class StatManySlot(_OfOneCaller):
 
 
 class CallSlot(_OfOneCaller):
-    """Any other group of requests; its caller gets the replies, once they are of the shapes they can have."""
+    """Any other group of requests; its caller gets the replies, once they are of the shapes they can have.
 
-    __slots__ = ("requests", "shapes")
+    ``answered`` is told of them before anything behind them is looked at; it must not raise.
+    """
+
+    __slots__ = ("answered", "requests", "shapes")
 
     def __init__(
-        self, requests: bytes, shapes: Sequence[Shape], future: asyncio.Future[list[Reply]], deadline: float
+        self,
+        requests: bytes,
+        shapes: Sequence[Shape],
+        future: asyncio.Future[list[Reply]],
+        deadline: float,
+        answered: Callable[[list[Reply]], None] | None = None,
     ) -> None:
         super().__init__(len(shapes), future, deadline)
         self.requests = requests
         self.shapes = shapes
+        self.answered = answered
 
     def encode(self) -> bytes:
         return self.requests
 
     def settle(self, replies: list[Reply]) -> None:
         require_shapes(replies, self.shapes)
+        if self.answered is not None:
+            self.answered(replies)
         if not self.future.done():
             self.future.set_result(replies)
 

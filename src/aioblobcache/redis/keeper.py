@@ -1,0 +1,59 @@
+"""Keeping one connection open: what is lost is opened again, with pauses that grow."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from .stream import Stream
+from .takeover import Taken, TakeoverError
+
+__all__ = ["Connect", "Kept", "keep_open"]
+
+# Gives a protocol a transport; raises what redis-py raises, or ``TakeoverError``.
+Connect = Callable[[asyncio.BaseProtocol], Awaitable[Taken]]
+
+# Between attempts to connect, in seconds; each is drawn from half of it to the whole.
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 1.0
+
+
+class Kept(Protocol):
+    """What a connection is kept open for."""
+
+    async def while_open(self, stream: Stream, taken: Taken) -> None:
+        """Use the connection until it is lost. Called without anything awaited since it was taken over."""
+        ...
+
+    def lost(self, failure: Exception) -> None:
+        """There is no connection to be had now."""
+        ...
+
+    def unsupported_by(self, error: TakeoverError) -> None:
+        """There is none to be had ever."""
+        ...
+
+
+async def keep_open(kept: Kept, connect: Connect, *, longest: float) -> None:
+    """Connect again and again, each time within ``longest`` seconds, until cancelled or told that it is of no use."""
+    loop = asyncio.get_running_loop()
+    pause = 0.0
+    while True:
+        began = loop.time()
+        try:
+            async with asyncio.timeout(longest):
+                stream = Stream()
+                taken = await connect(stream)
+        except TakeoverError as error:
+            kept.unsupported_by(error)
+            return
+        except Exception as error:  # redis-py's connecting fails in more ways than it declares
+            kept.lost(error)
+        else:
+            await kept.while_open(stream, taken)
+        if loop.time() - began > _LONGEST_PAUSE:
+            pause = 0.0
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+        pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
