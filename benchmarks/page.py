@@ -189,14 +189,13 @@ def _near(runs: Sequence[Results]) -> str:
     for number, run in enumerate(runs):
         if run.footprint and run.window:
             stormy = run.of(OURS, IN_STORM, 128)
-            overwrites = median(sample.overwrites_on_server / sample.own.seconds for sample in stormy)
             told = median(sample.own.invalidations / sample.own.seconds for sample in stormy)
             lines.append(
                 f"- Run {number + 1}: {run.footprint.bytes_each:.0f} bytes of resident memory for each of"
                 f" {run.footprint.entries:,} entries. A clear that Redis has confirmed was gone from another process"
                 f" after {run.window.p50_us:,.0f} µs (median of {run.window.clears:,}; 99 % within"
-                f" {run.window.p99_us:,.0f} µs). The storm: {overwrites:,.0f} overwrites a second, of which"
-                f" {told:,.0f} concerned something that the process had read since the last."
+                f" {run.window.p99_us:,.0f} µs). In the storm it was told of {told:,.0f} changes a second: those of"
+                " blobs that it had read since the last."
             )
     return "\n".join(lines or ["Not measured."]) + "\n"
 

@@ -51,5 +51,5 @@ async def cache(client: Redis, server: RedisServer) -> AsyncIterator[RedisBlobDe
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--coherence-seconds", type=float, default=12.0, help="how long near caches are tried, on each server"
+        "--coherence-seconds", type=float, default=10.0, help="how long near caches are tried, on each server"
     )

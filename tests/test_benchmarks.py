@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,28 @@ from rich.console import Console
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 from benchmarks.contest import PeerProcess, Settings, run_contest
 from benchmarks.corpus import Corpus, write_corpus
-from benchmarks.jobs import HIT, MISS, MIXED, Job, many
+from benchmarks.footprint import measure_footprint
+from benchmarks.jobs import (
+    HIT,
+    MISS,
+    MIXED,
+    NEAR_JOBS,
+    NEAR_SPREAD,
+    NINE_IN_TEN,
+    PEEK,
+    PEEK_UNIFORM,
+    Job,
+    many,
+)
 from benchmarks.page import page, with_summary
 from benchmarks.peers import PEERS
 from benchmarks.picture import draw
 from benchmarks.results import Results
 from benchmarks.server import running_server
+from benchmarks.storm import storm
 from benchmarks.table import show
 from benchmarks.targets import OURS
+from benchmarks.window import measure_window
 from tests.servers import require_program
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +95,73 @@ def test_a_wrong_answer_ends_the_run(peer, loaded, capfd):
     assert popular.digest in capfd.readouterr().err
 
 
+NEAR = {workload: Job(workload, callers, 0.05, kept) for workload, callers, kept in NEAR_JOBS}
+
+
+def test_this_library_does_the_jobs_for_near_caches(loaded):
+    server, folder, _ = loaded
+    with PeerProcess(OURS, server, folder, "asyncio") as peer:
+        for job in [*NEAR.values()][:-2]:
+            assert peer.does(job)
+            measured = peer.do(job)
+            assert measured.operations > 0
+            assert measured.seconds > 0
+
+
+def test_coredis_does_them_by_its_own_cache(loaded):
+    server, folder, _ = loaded
+    peer = PeerProcess("coredis", server, folder, "asyncio")
+    assert [workload for workload, job in NEAR.items() if not peer.does(job)] == [PEEK, PEEK_UNIFORM]
+    with peer:
+        before = server.counts()
+        assert peer.do(NEAR[NEAR_SPREAD]).operations > 0
+        assert server.counts().stats > before.stats  # to warm it
+
+
+@pytest.mark.parametrize(("name", "workload"), [(OURS, NEAR_SPREAD), (OURS, NINE_IN_TEN), ("coredis", NEAR_SPREAD)])
+def test_a_wrong_answer_of_a_near_cache_ends_the_run(name, workload, loaded, capfd):
+    server, folder, corpus = loaded
+    popular = corpus.blobs[0]
+    key = descriptor_key(popular.digest)
+    with Redis(host=server.host, port=server.port) as client, PeerProcess(name, server, folder, "asyncio") as peer:
+        client.hset(key, "size", popular.size + 1)
+        try:
+            with pytest.raises(SystemExit, match="failed at"):
+                peer.do(NEAR[workload])
+        finally:
+            client.hset(key, "size", popular.size)
+    assert popular.digest in capfd.readouterr().err
+
+
+def test_the_others_do_no_job_for_near_caches(loaded):
+    server, folder, _ = loaded
+    for name in set(PEERS) - {OURS, "coredis"}:
+        if not name.startswith("Distribution"):
+            peer = PeerProcess(name, server, folder, "asyncio")
+            assert not any(peer.does(job) for job in NEAR.values())
+
+
+def test_a_storm_overwrites_without_changing_anything(loaded):
+    server, folder, corpus = loaded
+    key = descriptor_key(corpus.blobs[0].digest)
+    with Redis(host=server.host, port=server.port) as client:
+        kept = client.hgetall(key)
+        before = server.counts().overwrites
+        with storm(server.address, folder):
+            while server.counts().overwrites < before + 10_000:
+                time.sleep(0.01)
+        assert client.hgetall(key) == kept
+
+
+def test_the_memory_of_an_entry_and_the_window_are_measured(loaded):
+    footprint = measure_footprint(20_000)
+    assert 100 < footprint.bytes_each < 1_000
+    server, folder, corpus = loaded
+    window = measure_window(server.address, folder, corpus)
+    server.load(corpus.blobs)
+    assert 0 <= window.p50_us <= window.p99_us
+
+
 def test_a_blob_that_should_be_unknown_ends_the_run_if_it_is_known(peer, loaded):
     server, _, corpus = loaded
     popular = corpus.blobs[0]
@@ -98,13 +180,15 @@ def test_a_blob_that_should_be_unknown_ends_the_run_if_it_is_known(peer, loaded)
 def test_a_run_is_kept_shown_and_made_into_a_page(tmp_path):
     said = []
     peers = [OURS, "redis-py pipeline"]
-    settings = Settings(peers, [1, 8], 0.05, 2, workloads=(HIT,), batches=(10,))
+    near = NEAR_JOBS[-2:]  # those of which one is done in a storm
+    settings = Settings(peers, [1, 8], 0.05, 2, (HIT,), (10,), near=near, near_rounds=1, entries=10_000)
     require_program("redis-benchmark")
     results = run_contest(settings, said.append)
-    assert said == ["round 1 of 2", "round 2 of 2"]
+    assert said == ["round 1 of 2", "round 2 of 2", "the near cache's memory, and how soon it hears of a clear"]
     assert results.peers() == peers
-    assert results.jobs() == [(HIT, 1), (HIT, 8), (many(10), 16)]
-    assert len(results.samples) == 2 * 2 * 3
+    in_near = [(workload, callers) for workload, callers, _ in near]
+    assert sorted(results.jobs()) == sorted([(HIT, 1), (HIT, 8), (many(10), 16), *in_near])
+    assert len(results.samples) == 2 * 2 * 3 + len(near)
     assert len(results.ceilings) == 2
     assert results.ratio(OURS, "redis-py pipeline", HIT, 8, lambda sample: sample.rate) > 1
 
@@ -112,6 +196,7 @@ def test_a_run_is_kept_shown_and_made_into_a_page(tmp_path):
     kept = Results.read(tmp_path / "results.json")
     assert kept.samples == results.samples
     assert kept.ceilings == results.ceilings
+    assert (kept.footprint, kept.window) == (results.footprint, results.window)
 
     shown = io.StringIO()
     show(kept, Console(file=shown, width=200))
@@ -157,7 +242,7 @@ def test_a_peer_that_is_not_installed_is_left_out_with_its_cure(monkeypatch):
     monkeypatch.setattr("benchmarks.ceiling.shutil.which", lambda _: None)
     said = []
     results = run_contest(
-        Settings([OURS, "Distribution (Go)"], [2], 0.02, 1, workloads=(HIT,), batches=()), said.append
+        Settings([OURS, "Distribution (Go)"], [2], 0.02, 1, workloads=(HIT,), batches=(), near_rounds=0), said.append
     )
     assert results.peers() == [OURS]
     assert said[0] == ("without Distribution (Go): apt-get install golang-go golang-github-docker-distribution-dev")

@@ -420,9 +420,15 @@ async def knows_both(client):
 
 
 @pytest.mark.parametrize(
-    ("kind", "how"), [(VALKEY, "key by key"), (REDIS, "key by key"), (VALKEY, "atomically")], ids=str
+    ("kind", "how", "key"),
+    [
+        (VALKEY, "key by key", KEY),
+        (VALKEY, "key by key", MEMBERSHIP),
+        (VALKEY, "key by key", OVERRIDE),
+        (REDIS, "key by key", KEY),
+        (VALKEY, "atomically", KEY),
+    ],
 )
-@pytest.mark.parametrize("key", [KEY, MEMBERSHIP, OVERRIDE], ids=["descriptor", "membership", "override"])
 async def test_a_slot_that_moves_to_another_node_takes_its_answers_along(kind, how, key, tmp_path):
     with ExitStack() as stack:
         (node, first), (other, second) = await cluster_of_two(stack, kind, tmp_path)

@@ -226,7 +226,7 @@ async def test_the_observer_hears_what_info_shows(client, server):
         await until(lambda: len(heard.stats) >= count + 2)
         latest = heard.stats[-1]
         assert isinstance(latest, NearCacheStats)
-        assert latest.hits == near(cache)["hits"] == 2
+        assert latest.hits == near(cache)["hits"] >= 2
         assert latest.misses >= 2
         assert latest.invalidations >= 2
         assert latest.flushes == 1
