@@ -55,6 +55,19 @@ async def writer(url):
         yield repository
 
 
+@asynccontextmanager
+async def a_reader_and_others(kind, folder, max_staleness=60.0):
+    """A server; a provider with a near cache and its repository, a plain client, and another process's repository."""
+    server = RedisServer(kind, folder)
+    with running(server):
+        async with (
+            writer(server.url) as elsewhere,
+            Redis.from_url(server.url) as client,
+            provider(server.url, max_staleness=max_staleness) as cache,
+        ):
+            yield cache, cache.repository_scoped(NAME), client, elsewhere
+
+
 async def last_served(service, until_when):
     """When the blob was served for the last time, by ``time.monotonic``."""
     last = 0.0
@@ -222,58 +235,37 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 async def test_whatever_happens_to_a_key_the_server_tells_and_the_answer_is_gone(change, kind, tmp_path):
     """Long before the lease ends, which would end it as well."""
-    server = RedisServer(kind, tmp_path)
-    with running(server):
-        async with (
-            writer(server.url),
-            Redis.from_url(server.url) as client,
-            provider(server.url, max_staleness=60.0) as cache,
-        ):
-            await client.sadd("another set", "something")
-            await client.hset("another hash", "digest", "something")
-            repository = cache.repository_scoped(NAME)
-            await served_near(repository)
-            await CHANGES[change](client)
-            await until(lambda: repository.peek(DIGEST) is None)
-            with pytest.raises(CorruptEntryError if "of another type" in change else BlobUnknownError):
-                await repository.stat(DIGEST)
+    async with a_reader_and_others(kind, tmp_path) as (_, repository, client, _):
+        await client.sadd("another set", "something")
+        await client.hset("another hash", "digest", "something")
+        await served_near(repository)
+        await CHANGES[change](client)
+        await until(lambda: repository.peek(DIGEST) is None)
+        with pytest.raises(CorruptEntryError if "of another type" in change else BlobUnknownError):
+            await repository.stat(DIGEST)
 
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
 @pytest.mark.parametrize("key", [KEY, MEMBERSHIP, OVERRIDE], ids=["descriptor", "membership", "override"])
 async def test_an_expired_key_is_told_of_where_there_are_few(kind, key, tmp_path):
-    server = RedisServer(kind, tmp_path)
-    with running(server):
-        async with (
-            writer(server.url),
-            Redis.from_url(server.url) as client,
-            provider(server.url, max_staleness=60.0) as cache,
-        ):
-            await client.pexpire(key, 500)
-            repository = cache.repository_scoped(NAME)
-            await served_near(repository)
-            await until(lambda: repository.peek(DIGEST) is None)
-            with pytest.raises(BlobUnknownError):
-                await repository.stat(DIGEST)
+    async with a_reader_and_others(kind, tmp_path) as (_, repository, client, _):
+        await client.pexpire(key, 500)
+        await served_near(repository)
+        await until(lambda: repository.peek(DIGEST) is None)
+        with pytest.raises(BlobUnknownError):
+            await repository.stat(DIGEST)
 
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
 async def test_a_restored_value_is_read_anew(kind, tmp_path):
-    server = RedisServer(kind, tmp_path)
-    with running(server):
-        async with (
-            writer(server.url),
-            Redis.from_url(server.url) as client,
-            provider(server.url, max_staleness=60.0) as cache,
-        ):
-            await client.hset(KEY, "size", 99)
-            backup = await client.dump(KEY)
-            await client.hset(KEY, "size", BLOB.size)
-            repository = cache.repository_scoped(NAME)
-            await served_near(repository)
-            await client.restore(KEY, 0, backup, replace=True)
-            await until(lambda: repository.peek(DIGEST) is None)
-            assert (await repository.stat(DIGEST)).size == 99
+    async with a_reader_and_others(kind, tmp_path) as (_, repository, client, _):
+        await client.hset(KEY, "size", 99)
+        backup = await client.dump(KEY)
+        await client.hset(KEY, "size", BLOB.size)
+        await served_near(repository)
+        await client.restore(KEY, 0, backup, replace=True)
+        await until(lambda: repository.peek(DIGEST) is None)
+        assert (await repository.stat(DIGEST)).size == 99
 
 
 async def test_an_expiry_that_nobody_is_told_of_is_served_no_longer_than_the_greatest_age(tmp_path):
@@ -299,47 +291,33 @@ async def test_an_expiry_that_nobody_is_told_of_is_served_no_longer_than_the_gre
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
 async def test_swapdb_is_told_to_nobody_and_ending_the_connections_is_the_cure(kind, tmp_path):
     """The one thing that no lease bounds: see docs/near-cache.md."""
-    server = RedisServer(kind, tmp_path)
-    with running(server):
-        async with (
-            writer(server.url),
-            Redis.from_url(server.url) as client,
-            provider(server.url, max_staleness=0.1) as cache,
-        ):
-            repository = cache.repository_scoped(NAME)
-            await served_near(repository)
-            await client.execute_command("SWAPDB", 0, 1)
-            swapped = time.monotonic()
-            assert await last_served(repository, swapped + 0.4) > swapped + 0.3
-            await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            await until(lambda: repository.peek(DIGEST) is None)
-            await until(lambda: cache.info()["near_cache"]["why_off"] is None)
-            with pytest.raises(BlobUnknownError):
-                await repository.stat(DIGEST)
+    async with a_reader_and_others(kind, tmp_path, max_staleness=0.1) as (cache, repository, client, _):
+        await served_near(repository)
+        await client.execute_command("SWAPDB", 0, 1)
+        swapped = time.monotonic()
+        assert await last_served(repository, swapped + 0.4) > swapped + 0.3
+        await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await until(lambda: repository.peek(DIGEST) is None)
+        await until(lambda: cache.info()["near_cache"]["why_off"] is None)
+        with pytest.raises(BlobUnknownError):
+            await repository.stat(DIGEST)
 
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
 async def test_a_killed_connection_drops_what_came_by_it(kind, tmp_path):
-    server = RedisServer(kind, tmp_path)
-    with running(server):
-        async with (
-            writer(server.url) as elsewhere,
-            Redis.from_url(server.url) as client,
-            provider(server.url, max_staleness=60.0) as cache,
-        ):
-            repository = cache.repository_scoped(NAME)
-            await served_near(repository)
-            await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            await until(lambda: repository.peek(DIGEST) is None)
-            while True:
-                try:
-                    await elsewhere.clear(DIGEST)
-                    break
-                except CacheUnavailableError:
-                    await asyncio.sleep(0.01)
-            await until(lambda: cache.info()["near_cache"]["why_off"] is None)
-            with pytest.raises(BlobUnknownError):
-                await repository.stat(DIGEST)
+    async with a_reader_and_others(kind, tmp_path) as (cache, repository, client, elsewhere):
+        await served_near(repository)
+        await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await until(lambda: repository.peek(DIGEST) is None)
+        while True:
+            try:
+                await elsewhere.clear(DIGEST)
+                break
+            except CacheUnavailableError:
+                await asyncio.sleep(0.01)
+        await until(lambda: cache.info()["near_cache"]["why_off"] is None)
+        with pytest.raises(BlobUnknownError):
+            await repository.stat(DIGEST)
 
 
 async def test_more_keys_than_the_server_will_track_cost_hits_and_nothing_else(tmp_path):
