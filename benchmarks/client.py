@@ -24,6 +24,7 @@ import attrs
 from .answers import is_right, require
 from .corpus import Blob, Corpus
 from .jobs import MISS, MIXED, WRITE_EVERY, Job, Measurement
+from .memory import forget_peak_memory, memory_bytes
 from .near import Questions, blobs_of, is_in_chunks, warm, work_in_chunks
 from .peers import PYTHON_PEERS
 from .peers.interface import Answer, NearPeer, Peer
@@ -64,14 +65,14 @@ async def _work(
     peer: Peer, questions: Questions | None, drawn: Sequence[Blob], repositories: dict[str, list[Blob]], job: Job
 ) -> Measurement:
     told_before = cast("NearPeer", peer).invalidations() if job.kept else 0
-    _forget_peak_memory()
+    forget_peak_memory()
     cpu = time.process_time()
     if questions and is_in_chunks(job):
         latencies, seconds = await work_in_chunks(cast("NearPeer", peer), questions, job)
     else:
         latencies, seconds = await _work_side_by_side(peer, drawn, repositories, job)
     cpu = time.process_time() - cpu
-    memory = _peak_memory()
+    memory = memory_bytes("VmHWM")
     told = cast("NearPeer", peer).invalidations() - told_before if job.kept else 0
     ordered = sorted(latencies)
     p50, p99, p999 = (ordered[int(share * (len(ordered) - 1))] * 1e6 for share in (0.5, 0.99, 0.999))
@@ -133,17 +134,6 @@ def _questions(peer: Peer, repositories: dict[str, list[Blob]], job: Job) -> tup
     if job.batch > 1:
         return stat_many, all_right
     return peer.stat, is_right
-
-
-def _forget_peak_memory() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_memory() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return 1024 * int(line.split()[1])
-    raise OSError("no VmHWM in /proc/self/status")
 
 
 async def _main(name: str, address: str, folder: str) -> None:

@@ -13,6 +13,8 @@ import attrs
 from aioblobcache import Descriptor, Digest
 from aioblobcache.redis.near import NearCache, Source
 
+from .memory import memory_bytes
+
 __all__ = ["Footprint", "measure_footprint"]
 
 
@@ -38,7 +40,7 @@ def _bytes_each(entries: int) -> float:
     tables = [near.table(f"team/service-{number}") for number in range(500)]
     draw = random.Random(2018)  # noqa: S311
     gc.collect()
-    before = _resident()
+    before = memory_bytes("VmRSS")
     for number in range(entries):
         digest = Digest(f"sha256:{draw.getrandbits(256):064x}")
         descriptor = Descriptor(digest, draw.getrandbits(30), "application/octet-stream")
@@ -46,14 +48,7 @@ def _bytes_each(entries: int) -> float:
     gc.collect()
     if near.entries != entries:
         raise AssertionError(near.entries)
-    return (_resident() - before) / entries
-
-
-def _resident() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return 1024 * int(line.split()[1])
-    raise OSError("no VmRSS in /proc/self/status")
+    return (memory_bytes("VmRSS") - before) / entries
 
 
 if __name__ == "__main__":
