@@ -26,14 +26,17 @@ def _check_seconds(_: object, attribute: attrs.Attribute[float], value: float) -
         )
 
 
+def _require_int(name: str, value: object, least: int, most: int, range_: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ConfigurationError(f"{name} is an int from {range_}, not {shorten(value)}")
+
+
 def _check_count(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST_COUNT:
-        raise ConfigurationError(f"{attribute.name} is an int from 1 to {_LARGEST_COUNT}, not {shorten(value)}")
+    _require_int(attribute.name, value, 1, _LARGEST_COUNT, f"1 to {_LARGEST_COUNT}")
 
 
 def _check_entries(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_ENTRIES:
-        raise ConfigurationError(f"{attribute.name} is an int from 0 (none) to {_MOST_ENTRIES}, not {shorten(value)}")
+    _require_int(attribute.name, value, 0, _MOST_ENTRIES, f"0 (none) to {_MOST_ENTRIES}")
 
 
 def _check_staleness(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
