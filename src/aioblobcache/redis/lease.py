@@ -16,30 +16,28 @@ __all__ = ["JointLease", "Lease"]
 class Lease:
     """What one connection vouches for."""
 
-    __slots__ = ("_joint", "expires", "is_over", "until")
+    __slots__ = ("_joint", "expires", "is_confirmed", "is_over", "until")
 
     def __init__(self) -> None:
         self.until = -math.inf  # what rests on it may be served before
         self.expires = -math.inf  # what is read now may be served before, whatever happens to the lease
+        self.is_confirmed = False  # whether it has been renewed ever, and not ended
         self.is_over = False
         self._joint: dict[tuple[Lease, ...], JointLease] = {}
-
-    @property
-    def is_confirmed(self) -> bool:
-        """Whether it has been renewed ever, and not ended."""
-        return self.expires != -math.inf
 
     def renew(self, until: float, expires: float) -> None:
         """Take it for good until ``until``, unless it has ended."""
         if self.is_over:
             return
         self.until, self.expires = until, expires
+        self.is_confirmed = expires != -math.inf  # a joint one may still lack a part
         for joint in self._joint.values():
             joint.reckon()
 
     def end(self) -> None:
         """Drop all that rests on it."""
         self.is_over = True
+        self.is_confirmed = False
         self.until = self.expires = -math.inf
         for joint in [*self._joint.values()]:
             joint.end()

@@ -72,7 +72,7 @@ class _Entry(Item):
     __slots__ = ("blob", "descriptor", "expires", "lease", "membership")
 
     def __init__(self, descriptor: Descriptor, blob: _Blob, membership: _Membership, lease: Lease) -> None:
-        super().__init__()
+        self.marked = False
         self.descriptor = descriptor
         self.blob = blob
         self.membership = membership
@@ -117,12 +117,12 @@ class Reading:
         self._digest = digest
         self._membership = membership
         self._lease = lease
-        self._changes = near.changes(digest)
+        self._changes = near.changes[hash(digest) % _COUNTERS]
 
     def keep(self, descriptor: Descriptor) -> None:
         """Keep the answer, unless something that it rests on has changed since the question was put."""
         near, digest, lease, membership = self._near, self._digest, self._lease, self._membership
-        if lease.is_confirmed and membership.holds and near.changes(digest) == self._changes:
+        if lease.is_confirmed and membership.holds and near.changes[hash(digest) % _COUNTERS] == self._changes:
             near.keep(digest, descriptor, membership, lease)
 
 
@@ -146,7 +146,7 @@ class NearCache:
         self._tables: WeakValueDictionary[str, NearTable] = WeakValueDictionary()
         self._global_table = NearTable(self)
         self._blobs: dict[Digest, _Blob] = {}
-        self._changes = array("Q", bytes(8 * _COUNTERS))
+        self.changes = array("Q", bytes(8 * _COUNTERS))  # how often each blob has changed, by the hash of its digest
         self._order: Sieve[_Entry] = Sieve()
 
     def table(self, name: str | None) -> NearTable:
@@ -158,10 +158,6 @@ class NearCache:
             table = self._tables[name] = NearTable(self)
         return table
 
-    def changes(self, digest: Digest) -> int:
-        """A number that differs from what it was if the blob has changed meanwhile."""
-        return self._changes[hash(digest) % _COUNTERS]
-
     def renew(self, lease: Lease, sent: float) -> None:
         """A heartbeat that was sent at ``sent`` has been answered by a primary: all that changed before is known."""
         lease.renew(sent + self._max_staleness, sent + self._max_age)
@@ -170,7 +166,7 @@ class NearCache:
 
     def blob_changed(self, digest: str) -> None:
         """Drop every entry about the blob."""
-        self._changes[hash(digest) % _COUNTERS] += 1
+        self.changes[hash(digest) % _COUNTERS] += 1
         blob = self._blobs.pop(digest, None)  # type: ignore[call-overload]  # it need not be a valid one
         if blob is not None:
             blob.holds = False
