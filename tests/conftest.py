@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from aioblobcache import RedisBlobDescriptorCache
+from tests.groups import Cluster, Sentinels, running_cluster, running_sentinels
 from tests.servers import REDIS, VALKEY, RedisServer, running
 
 
@@ -34,6 +37,37 @@ def server(request: pytest.FixtureRequest) -> RedisServer:
     return request.getfixturevalue(f"{request.param}_server")
 
 
+@pytest.fixture(scope="session")
+def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(VALKEY, tmp_path_factory.mktemp("valkey-cluster"))
+    with running_cluster(cluster):
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(REDIS, tmp_path_factory.mktemp("redis-cluster"))
+    with running_cluster(cluster):
+        yield cluster
+
+
+@pytest.fixture(params=[VALKEY, REDIS])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Three primaries of each kind in turn, emptied; slots that a test moves are moved back."""
+    cluster: Cluster = request.getfixturevalue(f"{request.param}_cluster")
+    cluster.flush()
+    yield cluster
+    cluster.restore()
+
+
+@pytest.fixture(scope="session")
+def sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sentinels]:
+    """A master, two replicas and three Sentinels."""
+    group = Sentinels(VALKEY, tmp_path_factory.mktemp("sentinels"))
+    with running_sentinels(group):
+        yield group
+
+
 @pytest.fixture
 async def client(server: RedisServer) -> AsyncIterator[Redis]:
     """A plain client to an emptied server: how a test looks at, or damages, what is there."""
@@ -53,3 +87,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--coherence-seconds", type=float, default=10.0, help="how long near caches are tried, on each server"
     )
+    parser.addoption("--figures", type=Path, help="where to write what tests have measured, as JSON")
+
+
+_FIGURES = pytest.StashKey[dict[str, dict[str, float]]]()
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Notes what a test has measured, under its name; numbers, times in seconds."""
+
+    def note(**measured: float) -> None:
+        name = request.node.name
+        print(f"\n{name}: " + ", ".join(f"{what} {figure:.4g}" for what, figure in measured.items()))  # noqa: T201
+        request.config.stash.setdefault(_FIGURES, {})[name] = measured
+
+    return note
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("--figures")
+    if path is not None:
+        path.write_text(json.dumps(session.config.stash.get(_FIGURES, {}), indent=2, sort_keys=True) + "\n")

@@ -77,6 +77,10 @@ class Server:
         wait_for_port(self.port, self._process, self._log)
 
     @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
@@ -101,6 +105,11 @@ class RedisServer(Server):
         base = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
         super().__init__(folder, [binary, *base, *options], port)
         self.kind = kind
+        self._binary = binary
+
+    def run_with(self, *arguments: str) -> None:
+        """Start it with these arguments in place of all others."""
+        self._arguments = [self._binary, *arguments]
 
     @property
     def url(self) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from redis.asyncio import Sentinel, SSLConnection
+from redis.asyncio.sentinel import SentinelManagedSSLConnection
 
 from aioblobcache import ConfigurationError, MemoryBlobDescriptorCache, RedisBlobDescriptorCache, connect
 
@@ -14,6 +16,10 @@ SECRET = "s3cr3t-pa55"
         ("rediss://user:pw@example", "example:6379"),
         ("unix:///run/redis.sock?db=2", "unix:/run/redis.sock"),
         ("redis://example?protocol=2", "example:6379"),
+        ("redis+cluster://user:pw@one,two:7000,three", "the cluster of one:6379"),
+        ("rediss+cluster://[::1]:7000/0?ssl_ca_certs=/ca.pem", "the cluster of ::1:7000"),
+        ("redis+sentinel://user:pw@one,two:7000/blobs/3?sentinel_password=x", "blobs by Sentinel"),
+        ("rediss+sentinel://one/blobs", "blobs by Sentinel"),
     ],
 )
 def test_a_url_of_redis_makes_a_redis_provider(url, address):
@@ -28,6 +34,28 @@ def test_pooled_connections_speak_resp2_which_every_server_does_unless_the_url_s
 
     assert protocol("redis://example") == 2
     assert protocol("redis://example?protocol=3") == 3
+
+
+def test_the_hosts_of_a_cluster_url_are_the_nodes_it_begins_with():
+    client = connect("rediss+cluster://user:p%40ss@one,two:7000?socket_timeout=2")._owned_client
+    assert sorted(client.nodes_manager.startup_nodes) == ["one:6379", "two:7000"]
+    [node, _] = client.nodes_manager.startup_nodes.values()
+    assert node.connection_class is SSLConnection
+    kwargs = node.connection_kwargs
+    assert (kwargs["username"], kwargs["password"], kwargs["socket_timeout"]) == ("user", "p@ss", 2.0)
+
+
+def test_a_sentinel_url_keeps_the_credentials_of_sentinels_and_server_apart():
+    url = "rediss+sentinel://user:pw@one,two:7000/my%20blobs/3?sentinel_username=s&sentinel_password=p%40&ssl_ca_certs=/ca"
+    pool = connect(url)._owned_client.connection_pool
+    assert pool.service_name == "my blobs"
+    assert pool.connection_class is SentinelManagedSSLConnection
+    own = pool.connection_kwargs
+    assert (own["username"], own["password"], own["db"], own["ssl_ca_certs"]) == ("user", "pw", 3, "/ca")
+    for sentinel, place in zip(pool.sentinel_manager.sentinels, [("one", 26379), ("two", 7000)], strict=True):
+        theirs = sentinel.connection_pool.connection_kwargs
+        assert (theirs["host"], theirs["port"]) == place
+        assert (theirs["username"], theirs["password"], theirs["ssl_ca_certs"]) == ("s", "p@", "/ca")
 
 
 def test_memory_makes_a_memory_provider():
@@ -54,10 +82,22 @@ def test_a_url_of_another_kind_is_refused(make, url):
         "redis://x?no_such_option=1",
         "redis://[::1",
         "redis://x?protocol=7",
+        "redis+cluster://",
+        "redis+cluster://x,,y",
+        "redis+cluster://x:port",
+        "redis+cluster://x/3",
+        "redis+cluster://x?no_such_option=1",
+        "redis+sentinel://x",
+        "redis+sentinel://x/",
+        "redis+sentinel:///blobs",
+        "redis+sentinel://x:port/blobs",
+        "redis+sentinel://x/blobs/first",
+        "redis+sentinel://x/blobs?no_such_option=1",
+        "redis+sentinel://x/blobs?sentinel_port=1",
     ],
 )
 def test_a_malformed_url_is_refused(url):
-    with pytest.raises(ConfigurationError, match=r"malformed redis:// URL|Redis"):
+    with pytest.raises(ConfigurationError, match=r"malformed redis(\+\w+)?:// URL|Redis"):
         RedisBlobDescriptorCache.from_url(url)
 
 
@@ -75,6 +115,9 @@ def test_a_malformed_url_is_refused(url):
         f"redis://x?password={SECRET}&retry=abc",
         f"redis://x?password={SECRET}&username=a&credential_provider=b",
         f"default:{SECRET}@h://x",
+        f"redis+cluster://user:{SECRET}@x:port",
+        f"redis+sentinel://user:{SECRET}@x",
+        f"redis+sentinel://x/blobs?sentinel_password={SECRET}&sentinel_port=1",
     ],
 )
 def test_no_error_repeats_a_password(url):
@@ -85,8 +128,16 @@ def test_no_error_repeats_a_password(url):
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_no_representation_repeats_a_password():
-    provider = connect(f"redis://user:{SECRET}@example:7000")
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://user:{SECRET}@example:7000",
+        f"redis+cluster://user:{SECRET}@example",
+        f"redis+sentinel://user:{SECRET}@example/blobs?sentinel_password={SECRET}",
+    ],
+)
+def test_no_representation_repeats_a_password(url):
+    provider = connect(url)
     for thing in (provider, provider.repository_scoped("foo"), provider._engine.options):
         assert SECRET not in repr(thing)
 
@@ -100,3 +151,21 @@ def test_an_unknown_option_is_named(url):
 def test_an_option_of_the_other_provider_is_named():
     with pytest.raises(ConfigurationError, match="ttl"):
         connect("memory://", ttl=5)
+
+
+def test_a_client_that_is_none_or_cannot_write_is_refused_with_the_cure():
+    sentinel = Sentinel([("example", 26379)])
+    for client, message in [
+        (sentinel, r"sentinel\.master_for"),
+        (sentinel.slave_for("blobs"), "not slave_for"),
+        ("redis://example", "not a str"),
+    ]:
+        with pytest.raises(ConfigurationError, match=message):
+            RedisBlobDescriptorCache(client)
+
+
+def test_a_near_cache_does_not_go_with_reading_from_replicas():
+    with pytest.raises(ConfigurationError, match="read_from"):
+        connect("redis+cluster://x", near_cache=10, read_from="replica")
+    with pytest.raises(ConfigurationError, match="read_from"):
+        connect("redis+cluster://x", read_from="nearest")

@@ -54,7 +54,7 @@ async def test_any_number_of_pushes_is_no_reply_without_end(own_server, proxy):
         repository = cache.repository_scoped(NAME)
         await until_it_answers(repository, FIRST)
         push = b">2\r\n+unknown\r\n$100000\r\n" + bytes(100_000) + b"\r\n"
-        [lane] = cache._engine._lanes
+        [lane] = cache._engine._topology.lanes
         expected = lane._bytes_received + 180 * len(push)
         proxy.inject(push * 180)
         await until(lambda: lane._bytes_received >= expected)

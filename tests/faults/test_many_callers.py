@@ -103,7 +103,7 @@ async def test_a_request_in_flight_costs_less_than_a_kibibyte(own_server, scope)
             cost, callers = await cost_of(
                 (ask(digest) for digest in digests), IN_FLIGHT, lambda: cache.info()["in_flight"] == IN_FLIGHT
             )
-            [lane] = cache._engine._lanes
+            [lane] = cache._engine._topology.lanes
             unsent = lane._transport.get_write_buffer_size() / IN_FLIGHT
         nothing.set_result(None)
         await asyncio.gather(*waiters)

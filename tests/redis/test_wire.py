@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
-from aioblobcache import BlobUnknownError, CorruptEntryError, Descriptor, Digest, FillToken
-from aioblobcache.redis import wire
+from aioblobcache import BlobUnknownError, CorruptEntryError, Descriptor, Digest
 from aioblobcache.redis.resp import UnexpectedReplyError
 from aioblobcache.redis.wire import GlobalScope, RepositoryScope
-from tests.strategies import descriptors, digests, names
+from tests.strategies import digests
 
 DIGEST = Digest.of(b"x")
 OTHER = Digest.of(b"other")
@@ -156,70 +155,3 @@ def test_any_replies_are_a_descriptor_of_that_blob_or_a_defined_error(digest, re
         except (BlobUnknownError, RedisError):
             continue
         assert descriptor.digest == digest or descriptor.digest.algorithm != digest.algorithm
-
-
-@given(names, digests(), descriptors.filter(lambda d: d.media_type), st.none() | st.integers(1, 10**12))
-def test_a_set_carries_no_guard_and_writes_under_both_digests(name, digest, descriptor, ttl):
-    call = RepositoryScope(name).write(digest, descriptor, ttl, None)
-    members = [digest] if digest == descriptor.digest else [digest, descriptor.digest]
-    assert call.arguments[0] == b"0"
-    assert call.arguments[1] == (b"" if ttl is None else str(ttl).encode())
-    assert call.arguments[5:] == tuple(member.encode() for member in members)
-    assert len(call.keys) == 1 + 2 * len(members)
-
-
-@given(names, digests(), descriptors.filter(lambda d: d.media_type))
-def test_a_fill_carries_its_guards_and_writes_under_its_key_alone(name, digest, descriptor):
-    token = FillToken((b"token:1", b"token:2"), permits_fill=True)
-    call = RepositoryScope(name).write(digest, descriptor, None, token)
-    assert call.arguments[:3] == (b"2", b"token:1", b"token:2")
-    assert call.arguments[-1] == digest.encode()
-    assert call.keys[:2] == RepositoryScope(name).guard_keys(digest)
-    assert len(call.keys) == 5
-
-
-def test_a_script_is_called_by_the_hash_of_what_is_loaded():
-    call = GLOBAL.clear(DIGEST, b"n", 1000)
-    assert call.request()[:3] == (b"EVALSHA", call.script.sha, b"2")
-    assert call.load_request() == (b"SCRIPT", b"LOAD", call.script.source)
-    assert b"include" not in call.script.source
-
-
-@pytest.mark.parametrize("error", [NoScriptError("No matching script."), ResponseError("NOSCRIPT No matching script.")])
-def test_noscript_is_told_from_other_errors(error):
-    assert wire.is_noscript(error)
-    assert not wire.is_noscript(WRONG_TYPE)
-    assert not wire.is_noscript(1)
-
-
-@pytest.mark.parametrize(
-    ("replies", "token"),
-    [
-        ([b"OK", b"token:a"], FillToken((b"token:a",), permits_fill=True)),
-        ([None, b"token:b"], FillToken((b"token:b",), permits_fill=True)),
-        ([None, b"tombstone:c"], FillToken((b"tombstone:c",), permits_fill=False)),
-        ([None, b"planted"], FillToken((b"planted",), permits_fill=False)),
-        ([None, None], FillToken((b"nonce",), permits_fill=False)),
-        ([None, WRONG_TYPE], FillToken((b"nonce",), permits_fill=False)),
-        ([b"OK", b"token:a", None, b"tombstone:c"], FillToken((b"token:a", b"tombstone:c"), permits_fill=False)),
-    ],
-)
-def test_what_stands_in_the_guards_is_the_token(replies, token):
-    assert wire.decode_token(replies, b"nonce") == token
-
-
-@pytest.mark.parametrize("replies", [[NO_PERMISSION, b"token:a"], [b"OK", NO_PERMISSION]])
-def test_a_token_that_could_not_be_taken_is_the_servers_error(replies):
-    with pytest.raises(ResponseError):
-        wire.decode_token(replies, b"nonce")
-
-
-def test_a_token_of_an_impossible_shape_is_no_answer():
-    with pytest.raises(UnexpectedReplyError):
-        wire.decode_token([b"OK", 5], b"nonce")
-
-
-@pytest.mark.parametrize("value", [b"1", None, [1]])
-def test_a_script_that_returns_no_number_is_no_answer(value):
-    with pytest.raises(UnexpectedReplyError):
-        wire.decode_count(value)

@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 from redis.exceptions import RedisError, ResponseError
 
 from aioblobcache import BlobUnknownError, CacheUnavailableError, Descriptor, Digest, InvalidDigestError
-from aioblobcache.redis import resp, wire
+from aioblobcache.redis import resp
+from aioblobcache.redis.guards import decode_token
 from aioblobcache.redis.lane import Lane
 from aioblobcache.redis.resp import UnexpectedReplyError
 from aioblobcache.redis.slots import RefusedError
 from aioblobcache.redis.takeover import Taken
 from aioblobcache.redis.wire import GlobalScope, RepositoryScope
+from aioblobcache.redis.writes import decode_count
 from tests.faults.many import assert_same
 
 GLOBAL = GlobalScope()
@@ -459,7 +461,7 @@ guard = st.sampled_from([b"token:a", b"token:b", b"tombstone:c", b"planted", b""
 def test_guards_of_any_type_permit_a_fill_only_where_tokens_stand(pairs):
     replies = [reply for pair in pairs for reply in pair]
     try:
-        token = wire.decode_token(replies, b"nonce")
+        token = decode_token(replies, b"nonce")
     except RedisError:
         return
     assert token.permits_fill is all(type(held) is bytes and held.startswith(b"token:") for _, held in pairs)
@@ -470,7 +472,7 @@ def test_guards_of_any_type_permit_a_fill_only_where_tokens_stand(pairs):
 @given(value)
 def test_a_count_of_any_type_is_a_number_or_an_error(reply):
     try:
-        count = wire.decode_count(reply)
+        count = decode_count(reply)
     except RedisError:
         assert not isinstance(reply, int)
     else:

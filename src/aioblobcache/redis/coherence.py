@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..observer import NearCacheStats
 from .heartbeat import Heartbeat, boot_time
+from .lane import Companion
 from .near import NearCache, Source
 from .options import RedisOptions
 
@@ -13,23 +16,27 @@ __all__ = ["Coherence"]
 class Coherence:
     """Keeps the near cache of one provider coherent with Redis."""
 
-    def __init__(self, options: RedisOptions, address: str) -> None:
+    def __init__(self, options: RedisOptions) -> None:
         self.near = NearCache(options.near_cache, max_staleness=options.max_staleness, max_age=options.near_age)
         self._options = options
-        self._address = address
         self._heartbeats: list[Heartbeat] = []
 
-    def companion(self) -> Heartbeat:
-        """For another lane."""
+    def companion(self, address: str, serves: Callable[[bytes], bool]) -> Heartbeat:
+        """For another lane, to a server for which ``serves`` says whether a key is its own."""
         heartbeat = Heartbeat(
             Source(self.near),
-            self._address,
+            address,
+            serves,
             max_staleness=self._options.max_staleness,
             clock=boot_time,
             report=self._report,
         )
         self._heartbeats.append(heartbeat)
         return heartbeat
+
+    def dismiss(self, companion: Companion | None) -> None:
+        """Its lane is none of the provider's any more."""
+        self._heartbeats = [heartbeat for heartbeat in self._heartbeats if heartbeat is not companion]
 
     def stats(self) -> NearCacheStats:
         """How it is now."""

@@ -1,187 +1,197 @@
-"""How requests reach Redis: by the lanes, and by redis-py where a lane is not the way."""
+"""How a question or a write of a service gets to Redis and back, within its time, whatever the topology."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from itertools import chain, cycle
+from itertools import chain
 from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ..descriptor import Descriptor
 from ..digest import Digest
 from ..lifecycle import LoopBinding
-from . import scripts
 from .coherence import Coherence
-from .failures import FAILURES, address_of, cause_of, unavailable
-from .lane import Lane
+from .failures import FAILURES, cause_of, unavailable
 from .near import NearTable
 from .options import RedisOptions
-from .pipeline import PipelineRoad
-from .resp import Reply, Request, Shape, error_code, is_count, is_text
+from .resp import Group, Reply, Request, error_code, is_count, is_text
 from .slots import RefusedError
-from .takeover import TakeoverError, take_over
-from .wire import Answer, Scope, ScriptCall, decode_count, is_noscript
+from .takeover import TakeoverError
+from .topology import Topology
+from .wire import Answer, Scope
+from .writes import Step, Steps, Writes, decode_count, is_noscript, load_request
 
 __all__ = ["OBSTACLES", "Engine", "Obstacle"]
 
-# Error replies that mean "elsewhere" or "not now": redis-py knows what to do with each.
-_SLOW_ROAD: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN"})
-
-
-# So many blobs of one stat are decoded at a time: the event loop has others to serve.
-_PIECE: Final = 256
-
-# What keeps a lane from answering, and redis-py may know a way around.
+# What keeps a lane from answering, and the topology may know a way around.
 Obstacle: TypeAlias = RefusedError | TakeoverError
 OBSTACLES: Final = (RefusedError, TakeoverError)
 
 _T = TypeVar("_T")
+_Send: TypeAlias = Callable[[Group, float], Awaitable[list[Reply]]]
 
 
 class Engine:
-    """What all services of one provider share: lanes, options, and the event loop they serve."""
+    """What all services of one provider share: the topology, options, and the event loop they serve."""
 
-    def __init__(self, client: Redis, options: RedisOptions, owner: str) -> None:
+    def __init__(self, topology: Topology, options: RedisOptions, coherence: Coherence | None, owner: str) -> None:
         self.options = options
         self.binding = LoopBinding(owner)
-        self.address = address_of(client.connection_pool.connection_kwargs)
-        self._client = client
-        self._pipeline = PipelineRoad(client)
-        self._lanes: tuple[Lane, ...] = ()
-        self._next_lane: Iterator[Lane] = cycle(self._lanes)
-        self.coherence = Coherence(options, self.address) if options.near_cache else None
+        self.coherence = coherence
+        self._topology = topology
+
+    @property
+    def address(self) -> str:
+        """Where Redis is, for messages."""
+        return self._topology.address
+
+    @property
+    def writes(self) -> Writes:
+        """How entries are written there."""
+        return self._topology.writes
 
     def open(self) -> None:
         """Serve the running event loop: the lanes begin to connect, nobody waits for them."""
         self.binding.enter()
-        self._lanes = tuple(self._lane() for _ in range(self.options.lanes))
-        self._next_lane = cycle(self._lanes)
-
-    def _lane(self) -> Lane:
-        return Lane(
-            partial(take_over, self._client.connection_pool),
-            self.address,
-            timeout=self.options.timeout,
-            max_in_flight=self.options.max_in_flight,
-            greeting=[(b"SCRIPT", b"LOAD", script.source) for script in scripts.ALL],
-            companion=None if self.coherence is None else self.coherence.companion(),
-        )
+        self._topology.open()
 
     async def aclose(self) -> None:
         """Serve nobody any more, and end the lanes."""
         self.binding.leave()
-        for lane in self._lanes:  # first what a cancellation cannot interrupt
-            lane.close()
-        for lane in self._lanes:
-            await lane.aclose()
+        await self._topology.aclose()
 
     def info(self) -> dict[str, Any]:
         """What is in use, and how it is; see :meth:`RedisBlobDescriptorCache.info`."""
-        unsupported = next((lane.unsupported for lane in self._lanes if lane.unsupported), None)
+        lanes = self._topology.lanes
+        unsupported = next((lane.unsupported for lane in lanes if lane.unsupported), None)
         return {
             "address": self.address,
             "road": "lane" if unsupported is None else "pipeline",
             "why_no_lane": None if unsupported is None else str(unsupported),
-            "lanes": len(self._lanes),
-            "lanes_open": sum(lane.is_open for lane in self._lanes),
-            "in_flight": sum(lane.load[0] for lane in self._lanes),
-            "waiting": sum(lane.load[1] for lane in self._lanes),
-            "reconnects": sum(lane.reconnects for lane in self._lanes),
+            "lanes": len(lanes),
+            "lanes_open": sum(lane.is_open for lane in lanes),
+            "in_flight": sum(lane.load[0] for lane in lanes),
+            "waiting": sum(lane.load[1] for lane in lanes),
+            "reconnects": sum(lane.reconnects for lane in lanes),
             "near_cache": None if self.coherence is None else attrs.asdict(self.coherence.stats()),
         }
 
+    # --- stats -----------------------------------------------------------------------------------
+
     def stat(self, scope: Scope, digest: Digest, table: NearTable | None) -> asyncio.Future[Descriptor]:
-        """Ask for one descriptor, by a lane.
+        """Ask for one descriptor, by the lanes.
 
         Raises, or the future does, besides ``BlobUnknownError`` and ``CacheUnavailableError`` an
-        *obstacle*: then :meth:`around` is the way.
+        *obstacle*: then :meth:`stat_around` is the way.
         """
         if asyncio.get_running_loop() is not self.binding.loop:
             self.binding.check()  # which says what is wrong
-        return next(self._next_lane).stat(scope, digest, table)
+        return self._topology.stat(scope, digest, table)
+
+    async def stat_around(self, obstacle: Obstacle, scope: Scope, digest: Digest) -> Descriptor:
+        """Ask once more, where the lanes could not, if there is another way.
+
+        :raises CacheUnavailableError: there is none, or it gave no usable answer in what is left of the timeout.
+        """
+        return await self._around(obstacle, scope.stat_groups(digest), partial(scope.decode_stat, digest))
 
     async def stat_many(self, scope: Scope, digests: Sequence[Digest], table: NearTable | None) -> list[Answer]:
-        """The same of several at once; misses are in their places."""
-        self.binding.check()
-        lane = next(self._next_lane)
-        pieces = (digests[start : start + _PIECE] for start in range(0, len(digests), _PIECE))
-        answers = await asyncio.gather(*(lane.stat_many(scope, piece, table) for piece in pieces))
-        return list(chain.from_iterable(answers))
+        """Ask for several at once; misses are in their places.
 
-    async def around(self, obstacle: Obstacle, requests: Sequence[Request], decode: Callable[[list[Reply]], _T]) -> _T:
-        """Repeat through redis-py what a lane could not do, if it is such that redis-py can.
-
-        :raises CacheUnavailableError: it is not, or gave no usable answer in what is left of the timeout.
+        :raises CacheUnavailableError: no usable answer within the timeout.
         """
+        self.binding.check()
+        try:
+            return await self._topology.stat_many(scope, digests, table)
+        except OBSTACLES as error:
+            obstacle = error
+        groups = [scope.stat_many_group(digests)]
+        return await self._around(obstacle, groups, partial(scope.decode_stat_many, digests))
+
+    async def _around(self, obstacle: Obstacle, groups: Sequence[Group], decode: Callable[[list[Reply]], _T]) -> _T:
         if isinstance(obstacle, TakeoverError):
             deadline = self._deadline()
-        elif _takes_slow_road(obstacle.reply):
+        elif self._is_elsewhere(obstacle.reply):
             deadline = obstacle.deadline
         else:
-            raise unavailable(self.address, obstacle.reply) from cause_of(obstacle.reply)
-        replies = await self._by_pipeline(requests, deadline)
+            raise unavailable(self.address, obstacle.reply, obstacle.request) from cause_of(obstacle.reply)
+        replies = await self._resend(groups, deadline)
         try:
             return decode(replies)
         except FAILURES as error:
             raise unavailable(self.address, error) from cause_of(error)
 
-    async def send(self, requests: Sequence[Request], shapes: Sequence[Shape]) -> list[Reply]:
-        """Send requests in one round trip; error replies are returned in their places.
+    # --- the rest --------------------------------------------------------------------------------
+
+    async def send(self, groups: Sequence[Group]) -> list[Reply]:
+        """Send groups of requests, all in one round trip; error replies are in their places.
 
         :raises CacheUnavailableError: no answer within the timeout.
         """
-        return await self._send(requests, shapes, self._deadline())
+        deadline = self._deadline()
+        return [*chain.from_iterable(await asyncio.gather(*(self._send(group, deadline) for group in groups)))]
 
-    async def run(self, call: ScriptCall) -> int:
-        """Run a write script: one round trip, and another once for a server that does not know it.
+    async def run(self, steps: Steps) -> bool:
+        """Run a write, and say whether it was done: a step may find that there is nothing to do.
+
+        Each step is one round trip, and another once for a server that does not know its script.
 
         :raises CacheUnavailableError: no answer within the timeout, or the server refused.
         """
-        return await self._run(call, self._send)
+        return await self._run(steps, self._send)
 
-    async def run_here_or_nowhere(self, call: ScriptCall) -> int:
+    async def run_here_or_nowhere(self, steps: Steps) -> bool:
         """The same for a fill, which any error reply ends: it is never repeated elsewhere."""
-        return await self._run(call, self._send_once)
+        return await self._run(steps, self._send_once)
 
-    async def _run(self, call: ScriptCall, send: Callable[..., Awaitable[list[Reply]]]) -> int:
+    async def _run(self, steps: Steps, send: _Send) -> bool:
         deadline = self._deadline()
-        [reply] = await send([call.request()], [is_count], deadline)
-        if is_noscript(reply):
-            loaded, reply = await send([call.load_request(), call.request()], [is_text, is_count], deadline)
-            reply = loaded if isinstance(loaded, RedisError) else reply
-        try:
-            return decode_count(reply)
-        except FAILURES as error:
-            raise unavailable(self.address, error) from cause_of(error)
-
-    async def _send(self, requests: Sequence[Request], shapes: Sequence[Shape], deadline: float) -> list[Reply]:
-        replies = await self._send_once(requests, shapes, deadline)
-        if any(_takes_slow_road(reply) for reply in replies):
-            return await self._by_pipeline(requests, deadline)
-        return replies
-
-    async def _send_once(self, requests: Sequence[Request], shapes: Sequence[Shape], deadline: float) -> list[Reply]:
-        self.binding.check()
-        try:
-            return await next(self._next_lane).call(requests, shapes)
-        except TakeoverError:
-            return await self._by_pipeline(requests, deadline)
-
-    async def _by_pipeline(self, requests: Sequence[Request], deadline: float) -> list[Reply]:
+        request: Request | None = None
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._pipeline.send(requests)
+                for step in steps:
+                    request = step.request
+                    count = decode_count(await self._take(step, send, deadline))
+                    if step.decides and not count:
+                        return False
+        except FAILURES as error:
+            raise unavailable(self.address, error, request) from cause_of(error)
+        return True
+
+    async def _take(self, step: Step, send: _Send, deadline: float) -> Reply:
+        [reply] = await send(([step.request], [is_count]), deadline)
+        if step.script is not None and is_noscript(reply):
+            taught = ([load_request(step.script), step.request], [is_text, is_count])
+            loaded, reply = await send(taught, deadline)
+            reply = loaded if isinstance(loaded, RedisError) else reply
+        return reply
+
+    async def _send(self, group: Group, deadline: float) -> list[Reply]:
+        replies = await self._send_once(group, deadline)
+        if any(self._is_elsewhere(reply) for reply in replies):
+            return await self._resend([group], deadline)
+        return replies
+
+    async def _send_once(self, group: Group, deadline: float) -> list[Reply]:
+        self.binding.check()
+        try:
+            return await self._topology.call(group)
+        except TakeoverError:
+            return await self._resend([group], deadline)
+
+    async def _resend(self, groups: Sequence[Group], deadline: float) -> list[Reply]:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._topology.resend(groups)
         except FAILURES as error:
             raise unavailable(self.address, error) from cause_of(error)
+
+    def _is_elsewhere(self, reply: Reply) -> bool:
+        return error_code(reply) in self._topology.elsewhere
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self.options.timeout
-
-
-def _takes_slow_road(reply: Reply) -> bool:
-    return error_code(reply) in _SLOW_ROAD

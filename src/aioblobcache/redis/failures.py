@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
-from redis.exceptions import RedisError
+from redis.exceptions import MovedError, NoPermissionError, RedisError
 
 from ..errors import CacheUnavailableError, one_line
+from .keys import keys_of
+from .resp import Request
 
 __all__ = ["FAILURES", "address_of", "cause_of", "unavailable"]
 
@@ -15,16 +18,33 @@ __all__ = ["FAILURES", "address_of", "cause_of", "unavailable"]
 FAILURES: Final = (RedisError, OSError, TimeoutError, UnicodeError)
 
 
-def unavailable(address: str, error: Exception) -> CacheUnavailableError:
-    """The exception for callers; raise it from :func:`cause_of`."""
+# The command that an ACL forbids, where the server names it: to the client, or to a script.
+_FORBIDDEN: Final = re.compile(r"run the '([a-z|]+)' command")
+
+
+def unavailable(address: str, error: Exception, request: Request | None = None) -> CacheUnavailableError:
+    """The exception for callers, of a ``request`` if it is known which one failed; raise it from :func:`cause_of`."""
     if isinstance(error, TimeoutError):
         reason = "no answer in time"
     elif isinstance(error, UnicodeError):
         # It holds what could not be encoded, which may be a password: not repeated, not chained.
         return CacheUnavailableError(address, "text that the client's encoding cannot take")
+    elif isinstance(error, MovedError):
+        reason = f"MOVED {one_line(str(error))}: it is a node of a Cluster, which redis+cluster:// is for"
     else:
-        reason = f"{type(error).__name__}: {one_line(str(error))}"
+        reason = f"{type(error).__name__}: {one_line(str(error))}{_grant(error, request)}"
     return CacheUnavailableError(address, reason)
+
+
+def _grant(error: Exception, request: Request | None) -> str:
+    """What an ACL has to grant so that the request is permitted, if that is what is wrong."""
+    text = str(error)
+    if request is None or not ("NOPERM" in text or "ACL failure" in text or isinstance(error, NoPermissionError)):
+        return ""
+    forbidden = _FORBIDDEN.search(text)
+    command = forbidden[1] if forbidden else request[0].decode().lower()
+    patterns = sorted({key.decode("latin-1").partition("::")[0] + "::*" for key in keys_of(request)})
+    return f" (grant +{command} {' '.join('~' + pattern for pattern in patterns)})"
 
 
 def cause_of(error: Exception) -> Exception | None:

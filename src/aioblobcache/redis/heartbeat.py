@@ -37,6 +37,9 @@ _UNCONFIRMED: Final = "no lane is connected and confirmed"
 _ROLE: Final[Request] = (b"ROLE",)
 _PROBE: Final = b"aioblobcache::probe::"
 
+# So many keys are looked at for one in a slot of the server: enough if it has a thousandth of the slots.
+_TRIES: Final = 10_000
+
 
 class _RefusedError(Exception):
     """There can be no near cache on this connection now; the text says why."""
@@ -49,6 +52,7 @@ class Heartbeat:
         self,
         source: Source,
         address: str,
+        serves: Callable[[bytes], bool],
         *,
         max_staleness: float,
         clock: Callable[[], float],
@@ -58,6 +62,7 @@ class Heartbeat:
         self._refusal: str | None = None
         self._is_on = False  # as the log has it
         self._address = address
+        self._serves = serves
         self._interval = max_staleness / _BEATS
         self._clock = clock
         self._report = report
@@ -89,7 +94,7 @@ class Heartbeat:
 
         What was asked on this connection before is answered before, finds no confirmed lease, and is not kept.
         """
-        key = _PROBE + secrets.token_hex(16).encode()
+        key = self._probe_key()
         self.source.await_invalidation(key)
         # What a connection itself invalidates it is told right behind the reply: before that to the PING.
         await self._ask(
@@ -97,6 +102,14 @@ class Heartbeat:
             [(b"CLIENT", b"TRACKING", b"ON"), _ROLE, (b"GET", key), (b"SET", key, b"", b"PX", b"1"), (b"PING",)],
             [is_text, _is_role, is_text, is_text, is_text],
         )
+
+    def _probe_key(self) -> bytes:
+        """A key of nobody's, in a slot of the server."""
+        for _ in range(_TRIES):
+            key = _PROBE + secrets.token_hex(16).encode()
+            if self._serves(key):
+                return key
+        raise _RefusedError("the server has no slots")
 
     async def _beat(self, lane: Lane) -> None:
         await self._ask(lane, [_ROLE], [_is_role])

@@ -12,12 +12,21 @@ blob visible as its hash tag, so that a Cluster keeps both in one slot.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from redis.crc import key_slot
+
+from .resp import Group, Request
+
 __all__ = [
     "descriptor_guard_key",
     "descriptor_key",
+    "key_of",
+    "keys_of",
     "membership_guard_key",
     "membership_key",
     "override_key",
+    "slot_of",
     "subject_of",
 ]
 
@@ -59,3 +68,19 @@ def subject_of(key: bytes) -> tuple[str, str]:
         name, separator, digest = text[12:].partition("::blobs")
         return (name, digest[2:]) if separator else ("", "")
     return "", ""
+
+
+def slot_of(key: bytes) -> int:
+    """The slot of a Cluster that a key lies in, by its hash tag if it has one."""
+    return key_slot(key)
+
+
+def keys_of(request: Request) -> Sequence[bytes]:
+    """The keys that a request is about; of a command that is about none the result means nothing."""
+    return request[3 : 3 + int(request[2])] if request[0] == b"EVALSHA" else request[1:2]
+
+
+def key_of(group: Group) -> bytes:
+    """A key that the last of some requests is about."""
+    requests, _ = group
+    return keys_of(requests[-1])[0]

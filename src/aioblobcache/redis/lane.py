@@ -30,7 +30,7 @@ from .failures import cause_of, unavailable
 from .keeper import Connect, keep_open
 from .near import NearTable, Source
 from .resp import Reply, Request, Shape, UnexpectedReplyError, encode, is_text
-from .slots import CallSlot, Slot, StatManySlot, StatSlot, tell
+from .slots import CallSlot, PartSlot, Slot, StatManySlot, StatSlot, tell
 from .stream import Stream
 from .takeover import Taken, TakeoverError
 from .wire import Answer, Scope
@@ -77,6 +77,7 @@ class Lane:
     ``greeting`` are requests that begin each connection.
     The ``companion`` runs beside each connection for as long as it stands, and its source is told of
     pushes, and of the loss of a connection, where they stand in the stream.
+    ``on_lost`` is called when a connection was lost, and when there was none to be had.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Lane:
         max_in_flight: int,
         greeting: Sequence[Request] = (),
         companion: Companion | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         self.address = address
         self.unsupported: TakeoverError | None = None
@@ -95,8 +97,9 @@ class Lane:
         self._timeout = timeout
         self._max_in_flight = max_in_flight
         self._greeting = greeting
-        self._companion = companion
-        self._source = None if companion is None else companion.source
+        self.companion = companion
+        self._on_lost = on_lost
+        self.source = None if companion is None else companion.source
         self._loop = asyncio.get_running_loop()
         self._taken: Taken | None = None
         self._transport: asyncio.Transport | None = None
@@ -140,12 +143,19 @@ class Lane:
         if waiting is not None and waiting.deadline >= self._tick_deadline - self._timeout / 2:
             waiting.futures.append(future)
             return future
-        reading = None if table is None or self._source is None else self._source.reading(table, digest)
+        reading = None if table is None or self.source is None else self.source.reading(table, digest)
         self._unsent_stats[key] = slot = StatSlot(scope, digest, reading, future, self._tick_deadline)
         self._backlog.append(slot)
         if len(self._backlog) == self._head_start and not self._in_flight:
             self._written_early = self._flush()
         return future
+
+    def enqueue(self, part: PartSlot) -> None:
+        """Send a part of a question, of which others go by other lanes."""
+        if not self._scheduled:
+            self._schedule()
+        part.deadline = self._tick_deadline
+        self._backlog.append(part)
 
     def stat_many(
         self, scope: Scope, digests: Sequence[Digest], table: NearTable | None = None
@@ -154,7 +164,7 @@ class Lane:
         if not self._scheduled:
             self._schedule()
         future: asyncio.Future[list[Answer]] = self._new_future()
-        source = self._source
+        source = self.source
         readings = [] if table is None or source is None else [source.reading(table, digest) for digest in digests]
         self._backlog.append(StatManySlot(scope, digests, readings, future, self._tick_deadline))
         return future
@@ -194,6 +204,11 @@ class Lane:
     def is_open(self) -> bool:
         """Whether there is a connection now."""
         return self._transport is not None
+
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Host and port of the connection there is now."""
+        return None if self._taken is None else self._taken.peer
 
     @property
     def load(self) -> tuple[int, int]:
@@ -284,8 +299,8 @@ class Lane:
             while (reply := gets()) is not _NOTHING:
                 if type(reply) is _Push:
                     self._incomplete = 0
-                    if self._source is not None:
-                        self._source.pushed(reply)
+                    if self.source is not None:
+                        self.source.pushed(reply)
                     continue
                 replies.append(reply)
                 missing -= 1
@@ -386,13 +401,15 @@ class Lane:
                 _log.warning("lost the connection to %s: %s", self.address, unavailable(self.address, failure).reason)
         if self._stream is not None:
             self._stream.receiver = None
-        if self._source is not None:
-            self._source.flush()
+        if self.source is not None:
+            self.source.flush()
         self._transport = self._taken = self._stream = None
         self._opening = False
         self._failure = failure
         self._fail_all(partial(self._caused_by, failure))
         self._lost.set()
+        if self._on_lost is not None:
+            self._on_lost()
 
     def _fail_all(self, error: Callable[[], Exception]) -> None:
         waiting = [*self._in_flight, *self._backlog]
@@ -417,7 +434,7 @@ class Lane:
             taken.abort()
             raise asyncio.CancelledError
         self._adopt(stream, taken)
-        companion = None if self._companion is None else self._loop.create_task(self._companion.run(self))
+        companion = None if self.companion is None else self._loop.create_task(self.companion.run(self))
         try:
             await self._lost.wait()
         finally:

@@ -83,10 +83,10 @@ class _Entry(Item):
 class NearTable:
     """The entries of one scope; made by :meth:`NearCache.table`."""
 
-    __slots__ = ("__weakref__", "_near", "entries", "membership")
+    __slots__ = ("__weakref__", "entries", "membership", "near")
 
     def __init__(self, near: NearCache) -> None:
-        self._near = near
+        self.near = near
         self.entries: dict[Digest, _Entry] = {}
         self.membership = _Membership(self)
 
@@ -101,9 +101,9 @@ class NearTable:
             and entry.membership.holds
         ):
             entry.marked = True
-            self._near.hits += 1
+            self.near.hits += 1
             return entry.descriptor
-        self._near.misses += 1
+        self.near.misses += 1
         return None
 
 

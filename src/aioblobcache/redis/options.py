@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final, TypedDict
+from typing import Final, Literal, TypedDict
 
 import attrs
 
@@ -39,6 +39,13 @@ def _check_entries(_: object, attribute: attrs.Attribute[int], value: int) -> No
     _require_int(attribute.name, value, 0, _MOST_ENTRIES, f"0 (none) to {_MOST_ENTRIES}")
 
 
+def _check_read_from(instance: RedisOptions, _: object, value: str) -> None:
+    if value not in ("primary", "replica"):
+        raise ConfigurationError(f"read_from is 'primary' or 'replica', not {shorten(value)}")
+    if value == "replica" and instance.near_cache:
+        raise ConfigurationError("near_cache needs read_from='primary': replicas cannot vouch for what they answer")
+
+
 def _check_staleness(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
     _check_seconds(instance, attribute, value)
     if value < _SHORTEST_STALENESS:
@@ -68,6 +75,8 @@ class RedisOptions:
     max_staleness: float = attrs.field(default=1.0, validator=_check_staleness)
     # How long an answer may be served at all: that a key has expired is told late.
     near_max_age: float = attrs.field(default=60.0, validator=_check_seconds)
+    # Whom to ask in a Cluster: "replica" takes load off the primaries, and its answers may be old.
+    read_from: Literal["primary", "replica"] = attrs.field(default="primary", validator=_check_read_from)
     observer: Observer = attrs.field(default=None, converter=as_observer)
 
     @property
@@ -97,4 +106,5 @@ class RedisOptionsDict(TypedDict, total=False):
     near_cache: int
     max_staleness: float
     near_max_age: float
+    read_from: Literal["primary", "replica"]
     observer: Observer | None

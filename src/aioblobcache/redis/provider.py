@@ -9,19 +9,20 @@ from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
-from redis.asyncio import Redis
-
 from ..descriptor import Descriptor, require_cacheable, written_digests
 from ..digest import Digest, as_digest
-from ..errors import ConfigurationError, CorruptEntryError
+from ..errors import CorruptEntryError
 from ..interfaces import FillToken
 from ..names import validate_repository_name
-from .client import client_from_url
-from .engine import OBSTACLES, Engine, Obstacle
+from .client import AnyClient, client_from_url, close_client, topology_of
+from .coherence import Coherence
+from .engine import OBSTACLES, Engine
 from .failures import FAILURES, cause_of, unavailable
+from .guards import TOKEN_SHAPES, decode_token, guard_keys, token_requests
 from .heartbeat import boot_time
+from .lanes import LaneMaker
 from .options import RedisOptions, RedisOptionsDict
-from .wire import Answer, GlobalScope, RepositoryScope, Scope, decode_token, token_requests, token_shapes
+from .wire import GlobalScope, RepositoryScope, Scope
 
 __all__ = ["RedisBlobDescriptorCache", "RedisRepositoryCache"]
 
@@ -32,10 +33,10 @@ _REMEMBERED_REPOSITORIES: Final = 16_384
 class _RedisService:
     """One scope of the shared Redis: the whole registry, or one repository."""
 
-    def __init__(self, engine: Engine, scope: Scope, name: str | None) -> None:
+    def __init__(self, engine: Engine, scope: Scope) -> None:
         self._engine = engine
         self._scope = scope
-        self._near = None if engine.coherence is None else engine.coherence.near.table(name)
+        self._near = None if engine.coherence is None else engine.coherence.near.table(scope.name)
 
     @property
     def guard_ttl(self) -> float:
@@ -57,13 +58,14 @@ class _RedisService:
         if self._near is not None and (known := self._near.look(digest, boot_time())) is not None:
             return known
         try:
-            return await self._engine.stat(self._scope, digest, self._near)
-        except OBSTACLES as error:
-            obstacle = error
+            try:
+                return await self._engine.stat(self._scope, digest, self._near)
+            except OBSTACLES as error:
+                obstacle = error
+            return await self._engine.stat_around(obstacle, self._scope, digest)
         except CorruptEntryError as error:
             self._engine.options.observer.corrupt_entry(error)
             raise
-        return await self._stat_around(obstacle, digest)
 
     def peek(self, digest: str) -> Descriptor | None:
         """What the near cache says of the blob; ``None`` if it says nothing. Asks nobody.
@@ -74,14 +76,6 @@ class _RedisService:
             digest = as_digest(digest)
         return None if self._near is None else self._near.look(digest, boot_time())
 
-    async def _stat_around(self, obstacle: Obstacle, digest: Digest) -> Descriptor:
-        decode = partial(self._scope.decode_stat, digest)
-        try:
-            return await self._engine.around(obstacle, self._scope.stat_requests(digest), decode)
-        except CorruptEntryError as error:
-            self._engine.options.observer.corrupt_entry(error)
-            raise
-
     async def stat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
         """Describe those of the blobs that are known, in one round trip for all.
 
@@ -91,20 +85,13 @@ class _RedisService:
         wanted = dict.fromkeys(map(Digest, digests))
         known = {digest: found for digest in wanted if (found := self.peek(digest)) is not None}
         asked = [digest for digest in wanted if digest not in known]
-        for digest, answer in zip(asked, await self._stat_many(asked) if asked else (), strict=True):
+        answers = await self._engine.stat_many(self._scope, asked, self._near) if asked else []
+        for digest, answer in zip(asked, answers, strict=True):
             if type(answer) is Descriptor:
                 known[digest] = answer
             elif isinstance(answer, CorruptEntryError):
                 self._engine.options.observer.corrupt_entry(answer)
         return {digest: known[digest] for digest in wanted if digest in known}
-
-    async def _stat_many(self, digests: list[Digest]) -> list[Answer]:
-        try:
-            return await self._engine.stat_many(self._scope, digests, self._near)
-        except OBSTACLES as error:
-            obstacle = error
-        decode = partial(self._scope.decode_stat_many, digests)
-        return await self._engine.around(obstacle, self._scope.stat_many_requests(digests), decode)
 
     async def set_descriptor(self, digest: str, descriptor: Descriptor) -> None:
         """Keep ``descriptor`` under ``digest``; in a repository, link the blob into it as well.
@@ -120,7 +107,9 @@ class _RedisService:
         digest = Digest(digest)
         require_cacheable(digest, descriptor)
         with self._writing(*written_digests(digest, descriptor)):
-            await self._engine.run(self._scope.write(digest, descriptor, self._engine.options.ttl_ms, None))
+            await self._engine.run(
+                self._engine.writes.set(self._scope.name, digest, descriptor, self._engine.options.ttl_ms)
+            )
 
     async def clear(self, digest: str) -> None:
         """Forget the blob, and refuse every fill of it for ``guard_ttl`` seconds.
@@ -134,7 +123,9 @@ class _RedisService:
         """
         digest = Digest(digest)
         with self._writing(digest):
-            cleared = await self._engine.run(self._scope.clear(digest, _nonce(), self._engine.options.guard_ms))
+            cleared = await self._engine.run(
+                self._engine.writes.clear(self._scope.name, digest, _nonce(), self._engine.options.guard_ms)
+            )
         if not cleared:
             raise self._scope.unknown(digest)
 
@@ -146,12 +137,13 @@ class _RedisService:
         """
         digest = Digest(digest)
         nonce = _nonce()
-        requests = token_requests(self._scope, digest, nonce, self._engine.options.guard_ms)
-        replies = await self._engine.send(requests, token_shapes(self._scope, digest))
+        guard_ms = self._engine.options.guard_ms
+        questions = [token_requests(key, nonce, guard_ms) for key in guard_keys(self._scope.name, digest)]
+        replies = await self._engine.send([(requests, TOKEN_SHAPES) for requests in questions])
         try:
             return decode_token(replies, nonce)
         except FAILURES as error:
-            raise unavailable(self._engine.address, error) from cause_of(error)
+            raise unavailable(self._engine.address, error, questions[0][0]) from cause_of(error)
 
     async def fill(self, digest: str, descriptor: Descriptor, token: FillToken) -> bool:
         """Write the entry if nothing has cleared the blob since ``token`` was taken; say whether it was.
@@ -164,11 +156,13 @@ class _RedisService:
         """
         digest = Digest(digest)
         require_cacheable(digest, descriptor)
-        if not token.permits_fill or len(token.guards) != len(self._scope.guard_keys(digest)):
+        name, ttl_ms = self._scope.name, self._engine.options.ttl_ms
+        if not token.permits_fill or len(token.guards) != len(guard_keys(name, digest)):
             return False
-        call = self._scope.write(digest, descriptor, self._engine.options.ttl_ms, token)
         with self._writing(digest):
-            return await self._engine.run_here_or_nowhere(call) == 1
+            return await self._engine.run_here_or_nowhere(
+                self._engine.writes.fill(name, digest, descriptor, ttl_ms, token)
+            )
 
     def _writing(self, *digests: Digest) -> AbstractContextManager[None]:
         """While a write is under way, and when it has ended, whatever its outcome, no older answer is seen here."""
@@ -183,7 +177,7 @@ class RedisRepositoryCache(_RedisService):
     """
 
     def __init__(self, engine: Engine, name: str) -> None:
-        super().__init__(engine, RepositoryScope(validate_repository_name(name)), name)
+        super().__init__(engine, RepositoryScope(validate_repository_name(name)))
         self.name = name
 
     def __eq__(self, other: object) -> bool:
@@ -224,17 +218,19 @@ class RedisBlobDescriptorCache(_RedisService):
     :raises ConfigurationError: an option is of the wrong type or out of range.
     """
 
-    def __init__(self, client: Redis, **options: Unpack[RedisOptionsDict]) -> None:
-        if not isinstance(client, Redis):
-            raise ConfigurationError(f"client is a redis.asyncio.Redis, not a {type(client).__name__}")
-        super().__init__(Engine(client, RedisOptions(**options), type(self).__name__), GlobalScope(), None)
-        self._owned_client: Redis | None = None
+    def __init__(self, client: AnyClient, **options: Unpack[RedisOptionsDict]) -> None:
+        chosen = RedisOptions(**options)
+        coherence = Coherence(chosen) if chosen.near_cache else None
+        topology = topology_of(client, LaneMaker(chosen, coherence))
+        super().__init__(Engine(topology, chosen, coherence, type(self).__name__), GlobalScope())
+        self._owned_client: AnyClient | None = None
         # A handler asks for one with each request; nothing that could be told apart is shared.
         self._repository = lru_cache(_REMEMBERED_REPOSITORIES)(partial(RedisRepositoryCache, self._engine))
 
     @classmethod
     def from_url(cls, url: str, **options: Unpack[RedisOptionsDict]) -> Self:
-        """Connect by a URL that redis-py understands: ``redis://``, ``rediss://`` (TLS), ``unix://``.
+        """Connect by a URL: ``redis://``, ``rediss://`` (TLS) or ``unix://``, and with several hosts
+        ``redis+sentinel://hosts/service`` or ``redis+cluster://hosts``.
 
         The provider owns the client and closes it when its context is left.
 
@@ -273,7 +269,7 @@ class RedisBlobDescriptorCache(_RedisService):
             await self._engine.aclose()
         finally:
             if self._owned_client is not None:
-                await self._owned_client.aclose()
+                await close_client(self._owned_client)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} at {self._engine.address}>"

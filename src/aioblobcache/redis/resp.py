@@ -10,6 +10,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from ..errors import shorten
 
 __all__ = [
+    "Group",
     "Reply",
     "Request",
     "Shape",
@@ -36,6 +37,9 @@ class UnexpectedReplyError(RedisError):
 
 # What a reply to a request can be, an error reply apart.
 Shape: TypeAlias = Callable[[object], bool]
+
+# Requests about keys of one slot, and what the reply to each can be.
+Group: TypeAlias = tuple[Sequence[Request], Sequence[Shape]]
 
 
 def is_count(reply: object) -> bool:

@@ -13,10 +13,10 @@ from ..descriptor import Descriptor
 from ..digest import Digest
 from ..errors import BlobUnknownError
 from .near import Reading
-from .resp import Reply, Shape, UnexpectedReplyError, require_shapes
+from .resp import Group, Reply, Request, Shape, UnexpectedReplyError, require_shapes
 from .wire import Answer, Scope
 
-__all__ = ["CallSlot", "RefusedError", "Slot", "StatManySlot", "StatSlot", "tell"]
+__all__ = ["CallSlot", "JointStatSlot", "PartSlot", "RefusedError", "Slot", "StatManySlot", "StatSlot", "tell"]
 
 # Requests that are failed in one callback of the event loop: who came first need not wait until the last has
 # been told, and nobody else is held up.
@@ -24,12 +24,20 @@ _TOLD_AT_ONCE: Final = 256
 
 
 class RefusedError(Exception):
-    """A question that was answered by an error reply, which came with ``deadline`` still to go."""
+    """A question that was answered by an error reply, to ``request``, which came with ``deadline`` still to go."""
 
-    def __init__(self, reply: RedisError, deadline: float) -> None:
+    def __init__(self, reply: RedisError, request: Request | None, deadline: float) -> None:
         super().__init__(reply)
         self.reply = reply
+        self.request = request
         self.deadline = deadline  # event loop time
+
+
+def _refused(reply: RedisError, group: Group, replies: Sequence[Reply], deadline: float) -> Callable[[], RefusedError]:
+    """What tells of an error reply, which is one of the replies to a group."""
+    requests, _ = group
+    request = next((request for request, own in zip(requests, replies, strict=False) if own is reply), None)
+    return partial(RefusedError, reply, request, deadline)
 
 
 class StatSlot:
@@ -65,7 +73,8 @@ class StatSlot:
         except UnexpectedReplyError:
             raise
         except RedisError as reply:
-            self.fail(partial(RefusedError, reply, self.deadline))
+            group = (self.scope.stat_requests(self.digest), self.scope.stat_shapes)
+            self.fail(_refused(reply, group, replies, self.deadline))
         else:
             if self.reading is not None:
                 self.reading.keep(descriptor)
@@ -82,6 +91,63 @@ class StatSlot:
     def abandoned(self) -> bool:
         futures = self.futures
         return futures[0].done() and all(future.done() for future in futures)
+
+
+class JointStatSlot(StatSlot):
+    """A stat whose requests go by several lanes, as parts; it is settled when the last reply is there."""
+
+    __slots__ = ("_replies", "_unanswered", "is_sent")
+
+    def __init__(
+        self, scope: Scope, digest: Digest, reading: Reading | None, future: asyncio.Future[Descriptor], deadline: float
+    ) -> None:
+        super().__init__(scope, digest, reading, future, deadline)
+        self.is_sent = False  # any part of it
+        self._replies: list[Reply] = [None] * self.due
+        self._unanswered = self.due
+
+    def part(self, places: Sequence[int], requests: Sequence[bytes]) -> PartSlot:
+        """The part that the requests in these places are."""
+        return PartSlot(self, places, requests)
+
+    def answered(self, place: int, reply: Reply) -> None:
+        """One of the replies has come."""
+        self._replies[place] = reply
+        self._unanswered -= 1
+        if not self._unanswered:
+            self.settle(self._replies)
+
+
+class PartSlot:
+    """What of a stat goes by one lane."""
+
+    __slots__ = ("_places", "_requests", "_whole", "deadline", "due", "sent")
+
+    deadline: float
+    sent: float
+
+    def __init__(self, whole: JointStatSlot, places: Sequence[int], requests: Sequence[bytes]) -> None:
+        self._whole = whole
+        self._places = places
+        self._requests = requests
+        self.due = len(places)
+
+    def encode(self) -> bytes:
+        self._whole.is_sent = True
+        return b"".join(self._requests)
+
+    def settle(self, replies: list[Reply]) -> None:
+        whole, places = self._whole, self._places
+        # Before they are joined with those of others: it is this lane that is not to be trusted.
+        require_shapes(replies, [whole.scope.stat_shapes[place] for place in places])
+        for place, reply in zip(places, replies, strict=True):
+            whole.answered(place, reply)
+
+    def fail(self, error: Callable[[], Exception]) -> None:
+        self._whole.fail(error)
+
+    def abandoned(self) -> bool:
+        return self._whole.abandoned()
 
 
 class _OfOneCaller:
@@ -131,7 +197,7 @@ class StatManySlot(_OfOneCaller):
         except UnexpectedReplyError:
             raise
         except RedisError as reply:
-            self.fail(partial(RefusedError, reply, self.deadline))
+            self.fail(_refused(reply, self.scope.stat_many_group(self.digests), replies, self.deadline))
         else:
             for reading, answer in zip(self.readings, answers, strict=False):
                 if type(answer) is Descriptor:
@@ -172,7 +238,7 @@ class CallSlot(_OfOneCaller):
             self.future.set_result(replies)
 
 
-Slot: TypeAlias = StatSlot | StatManySlot | CallSlot
+Slot: TypeAlias = StatSlot | PartSlot | StatManySlot | CallSlot
 
 
 def tell(loop: asyncio.AbstractEventLoop, slots: Iterator[Slot], error: Callable[[], Exception]) -> None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import attrs
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
-__all__ = ["Taken", "TakeoverError", "take_over"]
+__all__ = ["Prepare", "Taken", "TakeoverError", "take_over"]
 
 
 class TakeoverError(Exception):
@@ -34,25 +35,42 @@ class Taken:
     transport: asyncio.Transport
     connection: AbstractConnection
 
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Host and port that it was opened to, as the client has them; of a unix socket nothing."""
+        host, port = getattr(self.connection, "host", None), getattr(self.connection, "port", None)
+        return None if host is None or port is None else (str(host), int(port))
+
     def abort(self) -> None:
         """End the transport at once, sending nothing of what it still holds, and let the connection go."""
         _abandon(self.connection)
 
 
-async def take_over(pool: ConnectionPool, protocol: asyncio.BaseProtocol) -> Taken:
-    """Open a connection as the pool would, and let ``protocol`` have its transport.
+Prepare = Callable[[AbstractConnection], Awaitable[None]]
 
-    Raises what redis-py raises when it cannot connect.
+
+async def take_over(
+    connection_class: type[AbstractConnection],
+    connection_kwargs: Mapping[str, Any],
+    protocol: asyncio.BaseProtocol,
+    *,
+    prepare: Prepare | None = None,
+) -> Taken:
+    """Open a connection as a pool of redis-py would, and let ``protocol`` have its transport.
+
+    ``prepare`` may send something and read the reply before. Raises what redis-py raises when it cannot connect.
 
     :raises TakeoverError: the connection is of a make that cannot be taken over.
     """
-    options = {**pool.connection_kwargs, "protocol": 3, "retry": Retry(NoBackoff(), 0)}
+    options = {**connection_kwargs, "protocol": 3, "retry": Retry(NoBackoff(), 0)}
     try:
-        connection = pool.connection_class(**options)
+        connection = connection_class(**options)
     except TypeError as error:
-        raise TakeoverError(f"{pool.connection_class.__name__} takes other options: {error}") from error
+        raise TakeoverError(f"{connection_class.__name__} takes other options: {error}") from error
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
+        if prepare is not None:
+            await prepare(connection)
     except ResponseError as error:
         if "HELLO" in str(error) or "NOPROTO" in str(error):
             raise TakeoverError("the server does not speak RESP3") from error

@@ -1,4 +1,4 @@
-"""What is said to Redis and what its replies mean, by the wire contract. No I/O, no clock.
+"""How Redis is asked for descriptors and what its replies mean, by the wire contract. No I/O, no clock.
 
 ``GlobalScope`` and ``RepositoryScope`` say the same sentences of their scope; everything that
 differs between the two is here. Decoders return a value or raise :class:`BlobUnknownError`,
@@ -8,90 +8,59 @@ differs between the two is here. Decoders return a value or raise :class:`BlobUn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import ClassVar, Final, Protocol, TypeAlias, cast
 
-import attrs
-from redis.exceptions import RedisError
-
-from ..descriptor import Descriptor, written_digests
+from ..descriptor import Descriptor
 from ..digest import Digest
 from ..errors import BlobUnknownError
-from ..interfaces import FillToken
-from . import scripts
-from .keys import descriptor_guard_key, descriptor_key, membership_guard_key, membership_key, override_key
-from .resp import (
-    Reply,
-    Request,
-    Shape,
-    encode,
-    error_code,
-    is_fields,
-    is_flag,
-    is_flags,
-    is_text,
-    raise_reply,
-    require_shapes,
-)
-from .scripts import Script
+from .keys import descriptor_key, membership_key, override_key, slot_of
+from .resp import Group, Reply, Request, Shape, encode, is_fields, is_flag, is_flags, is_text, require_shapes
 from .stored import decode_descriptor, decode_override, reject, usual_descriptor
 
-__all__ = [
-    "Answer",
-    "GlobalScope",
-    "RepositoryScope",
-    "Scope",
-    "ScriptCall",
-    "decode_count",
-    "decode_token",
-    "is_noscript",
-    "token_requests",
-    "token_shapes",
-]
+__all__ = ["Answer", "GlobalScope", "RepositoryScope", "Scope"]
 
 # What a stat of several blobs says of each.
 Answer: TypeAlias = Descriptor | BlobUnknownError
-
-# What stands in a guard: who took it, or that it was buried, and something never used before.
-_TOKEN: Final = b"token:"
-_TOMBSTONE: Final = b"tombstone:"
-
-
-@attrs.frozen
-class ScriptCall:
-    """A script with its keys and arguments."""
-
-    script: Script
-    keys: tuple[bytes, ...]
-    arguments: tuple[bytes, ...]
-
-    def request(self) -> Request:
-        """Call it by its hash; the server may answer NOSCRIPT."""
-        return (b"EVALSHA", self.script.sha, b"%d" % len(self.keys), *self.keys, *self.arguments)
-
-    def load_request(self) -> Request:
-        """Make the script known to the server, after a NOSCRIPT."""
-        return (b"SCRIPT", b"LOAD", self.script.source)
 
 
 class Scope(Protocol):
     """The requests and replies of one scope: the whole registry, or one repository."""
 
     replies_to_stat: ClassVar[int]
+    stat_shapes: ClassVar[tuple[Shape, ...]]
+
+    @property
+    def name(self) -> str | None:
+        """The repository's, or ``None``."""
+        ...
 
     def stat_requests(self, digest: Digest) -> tuple[Request, ...]:
         """What to send, in one write."""
+        ...
+
+    def stat_groups(self, digest: Digest) -> list[Group]:
+        """The same, each request by itself, with what its reply can be."""
         ...
 
     def encode_stat(self, digest: Digest) -> bytes:
         """The same, as bytes."""
         ...
 
+    def encode_stat_parts(self, digest: Digest) -> tuple[bytes, ...]:
+        """The same, each request by itself."""
+        ...
+
+    def stat_slots(self, digest: Digest) -> tuple[int, ...]:
+        """The slot of a Cluster that each of the requests is about."""
+        ...
+
     def decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
         """What the replies to that mean."""
         ...
 
-    def stat_many_requests(self, digests: Sequence[Digest]) -> list[Request]:
-        """The question about several blobs, in one write."""
+    def stat_many_group(self, digests: Sequence[Digest]) -> Group:
+        """The question about several blobs, for one node."""
         ...
 
     def encode_stat_many(self, digests: Sequence[Digest]) -> bytes:
@@ -104,18 +73,6 @@ class Scope(Protocol):
 
     def decode_stat_many(self, digests: Sequence[Digest], replies: Sequence[Reply]) -> list[Answer]:
         """What they mean, blob by blob: misses are returned in their places."""
-        ...
-
-    def write(self, digest: Digest, descriptor: Descriptor, ttl_ms: int | None, token: FillToken | None) -> ScriptCall:
-        """Write an entry: a fill with a token, an authoritative set without one."""
-        ...
-
-    def clear(self, digest: Digest, nonce: bytes, guard_ms: int) -> ScriptCall:
-        """Put a tombstone of this nonce into the guards, and remove the entry."""
-        ...
-
-    def guard_keys(self, digest: Digest) -> tuple[bytes, ...]:
-        """The guards that a fill has to hold."""
         ...
 
     def unknown(self, digest: Digest) -> BlobUnknownError:
@@ -142,6 +99,8 @@ class GlobalScope:
     """``blobs::<digest>`` alone: a blob that the registry holds somewhere."""
 
     replies_to_stat: ClassVar[int] = 1
+    stat_shapes: ClassVar[tuple[Shape, ...]] = (is_fields,)
+    name: Final = None
 
     def __init__(self) -> None:
         self._stat = _Templates(self.stat_requests)
@@ -149,18 +108,29 @@ class GlobalScope:
     def stat_requests(self, digest: Digest) -> tuple[Request, ...]:
         return (_descriptor_request(digest),)
 
+    def stat_groups(self, digest: Digest) -> list[Group]:
+        return [
+            ([request], [shape]) for request, shape in zip(self.stat_requests(digest), self.stat_shapes, strict=True)
+        ]
+
     def encode_stat(self, digest: Digest) -> bytes:
         return self._stat[len(digest)] % digest.encode()
+
+    def encode_stat_parts(self, digest: Digest) -> tuple[bytes, ...]:
+        return (self.encode_stat(digest),)
+
+    def stat_slots(self, digest: Digest) -> tuple[int, ...]:
+        return (slot_of(descriptor_key(digest)),)
 
     def decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
         descriptor = usual_descriptor(digest, replies[0], b"")
         if descriptor is not None:
             return descriptor
-        require_shapes(replies, [is_fields])
+        require_shapes(replies, self.stat_shapes)
         return decode_descriptor(digest, None, replies[0])
 
-    def stat_many_requests(self, digests: Sequence[Digest]) -> list[Request]:
-        return [_descriptor_request(digest) for digest in digests]
+    def stat_many_group(self, digests: Sequence[Digest]) -> Group:
+        return [_descriptor_request(digest) for digest in digests], [is_fields] * len(digests)
 
     def encode_stat_many(self, digests: Sequence[Digest]) -> bytes:
         return b"".join(map(self.encode_stat, digests))
@@ -170,24 +140,6 @@ class GlobalScope:
 
     def decode_stat_many(self, digests: Sequence[Digest], replies: Sequence[Reply]) -> list[Answer]:
         return _answers(self, digests, zip(replies))
-
-    def write(self, digest: Digest, descriptor: Descriptor, ttl_ms: int | None, token: FillToken | None) -> ScriptCall:
-        guards = self.guard_keys(digest) if token else ()
-        return ScriptCall(
-            scripts.WRITE_GLOBAL,
-            (*guards, descriptor_key(digest)),
-            _write_arguments(descriptor, ttl_ms, token),
-        )
-
-    def clear(self, digest: Digest, nonce: bytes, guard_ms: int) -> ScriptCall:
-        return ScriptCall(
-            scripts.CLEAR_GLOBAL,
-            (descriptor_guard_key(digest), descriptor_key(digest)),
-            (_TOMBSTONE + nonce, b"%d" % guard_ms),
-        )
-
-    def guard_keys(self, digest: Digest) -> tuple[bytes, ...]:
-        return (descriptor_guard_key(digest),)
 
     def unknown(self, digest: Digest) -> BlobUnknownError:
         return BlobUnknownError(digest)
@@ -200,22 +152,40 @@ class RepositoryScope:
     """
 
     replies_to_stat: ClassVar[int] = 3
+    stat_shapes: ClassVar[tuple[Shape, ...]] = (is_flag, is_fields, is_text)
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._membership_slot = slot_of(membership_key(name))
         self._stat = _Templates(self.stat_requests)
         self._entry = _Templates(self._entry_requests)
+        self._parts = tuple(_Templates(partial(self._stat_part, place)) for place in range(self.replies_to_stat))
 
     def stat_requests(self, digest: Digest) -> tuple[Request, ...]:
         membership = (b"SISMEMBER", membership_key(self.name), digest.encode())
         return (membership, *self._entry_requests(digest))
 
+    def _stat_part(self, place: int, digest: Digest) -> tuple[Request]:
+        return (self.stat_requests(digest)[place],)
+
     def _entry_requests(self, digest: Digest) -> tuple[Request, ...]:
         return (_descriptor_request(digest), (b"HGET", override_key(self.name, digest), b"mediatype"))
+
+    def stat_groups(self, digest: Digest) -> list[Group]:
+        return [
+            ([request], [shape]) for request, shape in zip(self.stat_requests(digest), self.stat_shapes, strict=True)
+        ]
 
     def encode_stat(self, digest: Digest) -> bytes:
         encoded = digest.encode()
         return self._stat[len(digest)] % (encoded, encoded, encoded)
+
+    def encode_stat_parts(self, digest: Digest) -> tuple[bytes, ...]:
+        encoded = digest.encode()
+        return tuple([part[len(encoded)] % encoded for part in self._parts])
+
+    def stat_slots(self, digest: Digest) -> tuple[int, ...]:
+        return (self._membership_slot, slot_of(descriptor_key(digest)), slot_of(override_key(self.name, digest)))
 
     def decode_stat(self, digest: Digest, replies: Sequence[Reply]) -> Descriptor:
         member, fields, override = replies
@@ -223,16 +193,17 @@ class RepositoryScope:
             descriptor = usual_descriptor(digest, fields, override)
             if descriptor is not None:
                 return descriptor
-        require_shapes(replies, [is_flag, is_fields, is_text])
+        require_shapes(replies, self.stat_shapes)
         if member == 0:
             raise self.unknown(digest)
         if member != 1:
             reject(digest, self.name, member, "its membership set is of another type")
         return decode_override(decode_descriptor(digest, self.name, fields), digest, self.name, override)
 
-    def stat_many_requests(self, digests: Sequence[Digest]) -> list[Request]:
+    def stat_many_group(self, digests: Sequence[Digest]) -> Group:
         entries = [request for digest in digests for request in self._entry_requests(digest)]
-        return [self._membership_request(digests), *entries]
+        shapes = [is_flags(len(digests)), *[is_fields, is_text] * len(digests)]
+        return [self._membership_request(digests), *entries], shapes
 
     def _membership_request(self, digests: Sequence[Digest]) -> Request:
         return (b"SMISMEMBER", membership_key(self.name), *map(str.encode, digests))
@@ -254,34 +225,6 @@ class RepositoryScope:
         flags = members if isinstance(members, list) else [members] * len(digests)
         return _answers(self, digests, zip(flags, replies[1::2], replies[2::2], strict=True))
 
-    def write(self, digest: Digest, descriptor: Descriptor, ttl_ms: int | None, token: FillToken | None) -> ScriptCall:
-        guards = self.guard_keys(digest) if token else ()
-        # A fill holds the guards of its key alone, so it writes under that alone.
-        members = (digest,) if token else written_digests(digest, descriptor)
-        entries = (key for member in members for key in (descriptor_key(member), override_key(self.name, member)))
-        return ScriptCall(
-            scripts.WRITE_SCOPED,
-            (*guards, membership_key(self.name), *entries),
-            (*_write_arguments(descriptor, ttl_ms, token), *(member.encode() for member in members)),
-        )
-
-    def clear(self, digest: Digest, nonce: bytes, guard_ms: int) -> ScriptCall:
-        membership_guard, descriptor_guard = self.guard_keys(digest)
-        return ScriptCall(
-            scripts.CLEAR_SCOPED,
-            (
-                membership_guard,
-                membership_key(self.name),
-                override_key(self.name, digest),
-                descriptor_guard,
-                descriptor_key(digest),
-            ),
-            (_TOMBSTONE + nonce, b"%d" % guard_ms, digest.encode()),
-        )
-
-    def guard_keys(self, digest: Digest) -> tuple[bytes, ...]:
-        return (membership_guard_key(self.name, digest), descriptor_guard_key(digest))
-
     def unknown(self, digest: Digest) -> BlobUnknownError:
         return BlobUnknownError(digest, self.name)
 
@@ -296,61 +239,5 @@ def _answers(scope: Scope, digests: Sequence[Digest], replies: Iterable[Sequence
     return answers
 
 
-def token_requests(scope: Scope, digest: Digest, nonce: bytes, guard_ms: int) -> list[Request]:
-    """Take every guard of the scope that is free, and read what stands in each now."""
-    requests: list[Request] = []
-    for key in scope.guard_keys(digest):
-        requests.append((b"SET", key, _TOKEN + nonce, b"NX", b"PX", b"%d" % guard_ms))
-        requests.append((b"GET", key))
-    return requests
-
-
-def token_shapes(scope: Scope, digest: Digest) -> tuple[Shape, ...]:
-    """What the replies to that are."""
-    return (is_text,) * (2 * len(scope.guard_keys(digest)))
-
-
-def decode_token(replies: Sequence[Reply], nonce: bytes) -> FillToken:
-    """Read the guards. What is not a token (a tombstone, nothing, a planted value) permits no fill."""
-    guards: list[bytes] = []
-    permits_fill = True
-    for taken, held in zip(replies[::2], replies[1::2], strict=True):
-        if isinstance(taken, RedisError):
-            raise taken
-        if isinstance(held, bytes):
-            guards.append(held)
-            permits_fill = permits_fill and held.startswith(_TOKEN)
-        elif held is None or error_code(held) == "WRONGTYPE":
-            guards.append(nonce)  # equal to no other token
-            permits_fill = False
-        else:
-            raise_reply(held)
-    return FillToken(tuple(guards), permits_fill)
-
-
-def decode_count(reply: Reply) -> int:
-    """The number that a write script returns."""
-    if not isinstance(reply, int):
-        raise_reply(reply)
-    return reply
-
-
-def is_noscript(reply: Reply) -> bool:
-    """Whether the server does not know the script that was called by its hash."""
-    return error_code(reply) == "NOSCRIPT"
-
-
 def _descriptor_request(digest: Digest) -> Request:
     return (b"HMGET", descriptor_key(digest), b"digest", b"size", b"mediatype")
-
-
-def _write_arguments(descriptor: Descriptor, ttl_ms: int | None, token: FillToken | None) -> tuple[bytes, ...]:
-    guards = token.guards if token else ()
-    return (
-        b"%d" % len(guards),
-        *guards,
-        b"" if ttl_ms is None else b"%d" % ttl_ms,
-        descriptor.digest.encode(),
-        b"%d" % descriptor.size,
-        descriptor.media_type.encode(),
-    )

@@ -11,7 +11,19 @@ from typing import Final
 
 import attrs
 
-__all__ = ["ALL", "CLEAR_GLOBAL", "CLEAR_SCOPED", "WRITE_GLOBAL", "WRITE_SCOPED", "Script"]
+__all__ = [
+    "CLEAR_GLOBAL",
+    "CLEAR_SCOPED",
+    "FOR_CLUSTER",
+    "FOR_ONE_NODE",
+    "LINK",
+    "UNLINK",
+    "WRITE_DESCRIPTOR",
+    "WRITE_GLOBAL",
+    "WRITE_OVERRIDE",
+    "WRITE_SCOPED",
+    "Script",
+]
 
 _INCLUDE: Final = "-- include: entry.lua\n"
 
@@ -32,8 +44,17 @@ class Script:
         return cls(source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode("ascii"))
 
 
+# One step for all keys of an entry, or of a global one, which in a Cluster lie in one slot.
 WRITE_GLOBAL: Final = Script.load("write_global.lua")
 WRITE_SCOPED: Final = Script.load("write_scoped.lua")
 CLEAR_GLOBAL: Final = Script.load("clear_global.lua")
 CLEAR_SCOPED: Final = Script.load("clear_scoped.lua")
-ALL: Final = (WRITE_GLOBAL, WRITE_SCOPED, CLEAR_GLOBAL, CLEAR_SCOPED)
+
+# The steps for a repository's entry where its keys lie in several slots.
+WRITE_DESCRIPTOR: Final = Script.load("write_descriptor.lua")
+WRITE_OVERRIDE: Final = Script.load("write_override.lua")
+LINK: Final = Script.load("link.lua")
+UNLINK: Final = Script.load("unlink.lua")
+
+FOR_ONE_NODE: Final = (WRITE_GLOBAL, WRITE_SCOPED, CLEAR_GLOBAL, CLEAR_SCOPED)
+FOR_CLUSTER: Final = (WRITE_GLOBAL, CLEAR_GLOBAL, WRITE_DESCRIPTOR, WRITE_OVERRIDE, LINK, UNLINK)

@@ -9,8 +9,7 @@
 -- include: entry.lua
 
 bury(KEYS[1], ARGV[1], ARGV[2])
-if redis.call('TYPE', KEYS[2]).ok ~= 'set' then return 0 end
-if redis.call('SREM', KEYS[2], ARGV[3]) == 0 then return 0 end
+if unlink(KEYS[2], ARGV[3]) == 0 then return 0 end
 redis.call('DEL', KEYS[3])
 bury(KEYS[4], ARGV[1], ARGV[2])
 remove_descriptor(KEYS[5])

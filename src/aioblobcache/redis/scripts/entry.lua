@@ -8,14 +8,18 @@ local function delete_other_type(key, kind)
 end
 
 -- The first n keys are guards, and hold what ARGV[2] and the following say. A guard that is absent,
--- was buried or belongs to a later miss permits nothing. The first is the scope's own, and spent;
--- others are shared with the misses of other repositories, and are left to expire.
+-- was buried or belongs to a later miss permits nothing.
 local function guards_hold(n)
   for i = 1, n do
     if redis.call('GET', KEYS[i]) ~= ARGV[1 + i] then return false end
   end
-  if n > 0 then redis.call('DEL', KEYS[1]) end
   return true
+end
+
+-- The first guard is the scope's own, and spent; others are shared with the misses of other
+-- repositories, and are left to expire.
+local function spend_guard(n)
+  if n > 0 then redis.call('DEL', KEYS[1]) end
 end
 
 local function expire(key, ttl)
@@ -31,6 +35,22 @@ local function write_descriptor(key, digest, size, mediatype, ttl)
     redis.call('HSET', key, 'mediatype', mediatype)
   end
   expire(key, ttl)
+end
+
+local function write_override(key, mediatype, ttl)
+  delete_other_type(key, 'hash')
+  redis.call('HSET', key, 'mediatype', mediatype)
+  expire(key, ttl)
+end
+
+local function link(key, member)
+  delete_other_type(key, 'set')
+  redis.call('SADD', key, member)
+end
+
+local function unlink(key, member)
+  if redis.call('TYPE', key).ok ~= 'set' then return 0 end
+  return redis.call('SREM', key, member)
 end
 
 -- Fields of others in the hash survive; `length` is what releases of 2014 wrote for `size`.

@@ -8,5 +8,6 @@
 
 local n = tonumber(ARGV[1])
 if not guards_hold(n) then return 0 end
+spend_guard(n)
 write_descriptor(KEYS[n + 1], ARGV[n + 3], ARGV[n + 4], ARGV[n + 5], ARGV[n + 2])
 return 1

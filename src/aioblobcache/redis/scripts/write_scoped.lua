@@ -9,15 +9,11 @@
 
 local n = tonumber(ARGV[1])
 if not guards_hold(n) then return 0 end
+spend_guard(n)
 local ttl, digest, size, mediatype = ARGV[n + 2], ARGV[n + 3], ARGV[n + 4], ARGV[n + 5]
-local membership = KEYS[n + 1]
-delete_other_type(membership, 'set')
 for i = 1, #ARGV - n - 5 do
-  local override = KEYS[n + 1 + 2 * i]
   write_descriptor(KEYS[n + 2 * i], digest, size, mediatype, ttl)
-  delete_other_type(override, 'hash')
-  redis.call('HSET', override, 'mediatype', mediatype)
-  expire(override, ttl)
-  redis.call('SADD', membership, ARGV[n + 5 + i])
+  write_override(KEYS[n + 1 + 2 * i], mediatype, ttl)
+  link(KEYS[n + 1], ARGV[n + 5 + i])
 end
 return 1

@@ -1,0 +1,64 @@
+"""Lanes as a provider's options want them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .coherence import Coherence
+from .keeper import Connect
+from .lane import Lane
+from .options import RedisOptions
+from .scripts import Script
+from .writes import load_request
+
+__all__ = ["LaneMaker", "close_all"]
+
+
+def _any_key(_key: bytes) -> bool:
+    return True
+
+
+class LaneMaker:
+    """Makes the lanes of a provider."""
+
+    def __init__(self, options: RedisOptions, coherence: Coherence | None) -> None:
+        self.options = options
+        self._coherence = coherence
+
+    def make(
+        self,
+        connect: Connect,
+        address: str,
+        known: Sequence[Script],
+        *,
+        on_lost: Callable[[], None] | None = None,
+        serves: Callable[[bytes], bool] = _any_key,
+    ) -> Lane:
+        """A lane on the running event loop, to a server that is taught the scripts.
+
+        ``on_lost`` is called whenever it has no connection any more; ``serves``: whether a key is the server's.
+        """
+        return Lane(
+            connect,
+            address,
+            timeout=self.options.timeout,
+            max_in_flight=self.options.max_in_flight,
+            greeting=[load_request(script) for script in known],
+            companion=None if self._coherence is None else self._coherence.companion(address, serves),
+            on_lost=on_lost,
+        )
+
+    async def unmake(self, lanes: Sequence[Lane]) -> None:
+        """Close lanes while the provider goes on."""
+        if self._coherence is not None:
+            for lane in lanes:
+                self._coherence.dismiss(lane.companion)
+        await close_all(lanes)
+
+
+async def close_all(lanes: Sequence[Lane]) -> None:
+    """Close lanes; first what a cancellation cannot interrupt."""
+    for lane in lanes:
+        lane.close()
+    for lane in lanes:
+        await lane.aclose()

@@ -1,0 +1,263 @@
+"""A Cluster that loses a node, demotes one, and moves slots, under its callers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import count
+
+import pytest
+from redis.asyncio import Redis
+
+from aioblobcache import BlobUnknownError, CacheUnavailableError, RedisBlobDescriptorCache
+from aioblobcache.conformance import descriptor_of
+from aioblobcache.redis import keys
+from aioblobcache.redis.keys import slot_of
+from tests.groups import Cluster, running_cluster
+from tests.servers import VALKEY
+from tests.waiting import until, until_server_says
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def six_nodes(tmp_path_factory):
+    """Three primaries with a replica each; what a test breaks of it, it mends."""
+    cluster = Cluster(VALKEY, tmp_path_factory.mktemp("six"), replicas=1)
+    with running_cluster(cluster):
+        yield cluster
+
+
+@pytest.fixture
+def breakable(tmp_path):
+    cluster = Cluster(VALKEY, tmp_path, replicas=1)
+    with running_cluster(cluster):
+        yield cluster
+
+
+class Place:
+    """A blob in a repository, and who serves its three keys."""
+
+    def __init__(self, ports, name, number):
+        self.name = name
+        self.descriptor = descriptor_of(f"{name} {number}")
+        self.keys = (
+            keys.membership_key(name),
+            keys.descriptor_key(self.descriptor.digest),
+            keys.override_key(name, self.descriptor.digest),
+        )
+        self.ports = {ports[slot_of(key)] for key in self.keys}
+
+
+def places(cluster):
+    """One after the other, without an end, over many repositories."""
+    ports = cluster.ports_by_slot()
+    for number in count():
+        yield Place(ports, f"team-{number % 50}/app", number)
+
+
+def some(found, most):
+    return [place for place, _ in zip(found, range(most), strict=False)]
+
+
+class Load:
+    """Callers who ask for one blob after the other, without an end, and count what becomes of it."""
+
+    def __init__(self, cache, asked):
+        self.cache = cache
+        self.asked = asked
+        self.answers = self.wrong = self.failures = 0
+        self.answered_last = self.longest = 0.0
+        self.errors = set()
+
+    async def run(self):
+        for place in self.asked * 1_000_000:
+            began = time.monotonic()
+            try:
+                found = await self.cache.repository_scoped(place.name).stat(place.descriptor.digest)
+            except CacheUnavailableError as error:
+                self.failures += 1
+                self.errors.add(str(error))
+                await asyncio.sleep(0.002)
+            except BlobUnknownError:
+                self.wrong += 1
+            else:
+                self.answers += 1
+                self.wrong += found != place.descriptor
+                self.answered_last = time.monotonic()
+            self.longest = max(self.longest, time.monotonic() - began)
+
+
+async def put(cache, all_places):
+    for start in range(0, len(all_places), 100):
+        await asyncio.gather(
+            *(
+                cache.repository_scoped(place.name).set_descriptor(place.descriptor.digest, place.descriptor)
+                for place in all_places[start : start + 100]
+            )
+        )
+
+
+async def test_a_node_that_is_killed_harms_no_key_of_others_and_its_own_come_back(breakable, figures):
+    victim = breakable.primaries[0]
+    others = some((place for place in places(breakable) if victim.port not in place.ports), 50)
+    affected = some((place for place in places(breakable) if victim.port in place.ports), 50)
+    async with RedisBlobDescriptorCache.from_url(breakable.url, timeout=0.25) as cache:
+        await until(lambda: cache.info()["lanes_open"] == 3)
+        await put(cache, others + affected)
+        with breakable.client(victim) as client:
+            assert client.wait(1, 5000) == 1
+        calm, troubled = Load(cache, others), Load(cache, affected)
+        tasks = [asyncio.create_task(load.run()) for load in (calm, troubled) for _ in range(32)]
+        await until(lambda: min(calm.answers, troubled.answers) > 1_000)
+        assert troubled.failures == 0
+        await asyncio.to_thread(victim.stop)
+        killed = time.monotonic()
+        await until(lambda: troubled.failures > 100)
+        failing = calm.answers
+        await until(lambda: calm.answers > failing + 1_000)  # while the others fail
+        await until(lambda: troubled.answered_last > killed + 0.5 and troubled.failures > 100)
+        recovered = troubled.answered_last
+        failures = troubled.failures
+        await asyncio.sleep(0.5)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(
+            [
+                await cache.repository_scoped(place.name).stat(place.descriptor.digest) == place.descriptor
+                for place in affected
+            ]
+        )
+
+    figures(
+        failures_of_others=calm.failures,
+        answers_of_others=calm.answers,
+        failures_of_its_own=failures,
+        recovered_after=recovered - killed,
+        longest_call=max(calm.longest, troubled.longest),
+    )
+    assert calm.failures == calm.wrong == troubled.wrong == 0
+    assert calm.answers > 1_000
+
+
+async def test_a_demoted_primary_that_still_answers_gives_no_near_hit_past_the_bound(breakable, figures):
+    """And hears nothing of what the new one changes, since it is cut off from it."""
+    max_staleness = 1.0
+    old = breakable.primaries[0]
+    place = next(place for place in places(breakable) if place.ports == {old.port})
+    digest = place.descriptor.digest
+    async with (
+        RedisBlobDescriptorCache.from_url(breakable.url, timeout=2.0) as writer,
+        RedisBlobDescriptorCache.from_url(
+            breakable.url, timeout=2.0, near_cache=100, max_staleness=max_staleness
+        ) as reader,
+    ):
+        await until(lambda: reader.info()["near_cache"]["why_off"] is None and reader.info()["lanes_open"] == 3)
+        repository = reader.repository_scoped(place.name)
+        await put(writer, [place])
+        await repository.stat(digest)
+        assert repository.peek(digest) == place.descriptor
+        new = await replica_of(breakable, old)
+        async with Redis(port=new.port) as client:
+            await client.execute_command("ACL", "SETUSER", "default", "-psync", "-sync")
+            await client.execute_command("CLUSTER", "FAILOVER")
+        async with Redis(port=old.port) as client:
+            await until_server_says(lambda: is_replica(client))
+            assert (await client.role())[3] != b"connected"
+        await until_server_says(lambda: cleared(writer, place))
+        acknowledged = time.monotonic()
+        last_hit = acknowledged
+        while time.monotonic() < acknowledged + 2 * max_staleness:
+            if repository.peek(digest) is not None:
+                last_hit = time.monotonic()
+            await asyncio.sleep(0.001)
+        async with Redis(port=old.port) as client:
+            assert await client.exists(place.keys[0])  # it still has what was cleared
+
+    figures(last_stale_hit_after=last_hit - acknowledged, max_staleness=max_staleness)
+    assert last_hit - acknowledged < max_staleness
+
+
+async def replica_of(cluster, primary):
+    for node in cluster.nodes:
+        async with Redis(port=node.port) as client:
+            role = await client.role()
+            if role[0] == b"slave" and role[2] == primary.port:
+                return node
+    raise AssertionError("it has no replica")
+
+
+async def is_replica(client):
+    return (await client.role())[0] == b"slave"
+
+
+async def cleared(cache, place):
+    try:
+        await cache.repository_scoped(place.name).clear(place.descriptor.digest)
+    except CacheUnavailableError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("near_cache", [0, 1_000])
+async def test_hot_slots_that_move_under_load_give_no_wrong_and_no_failed_answer(six_nodes, figures, near_cache):
+    hot = some(places(six_nodes), 100)
+    async with RedisBlobDescriptorCache.from_url(six_nodes.url, timeout=5.0, near_cache=near_cache) as cache:
+        await put(cache, hot)
+        load = Load(cache, hot)
+        tasks = [asyncio.create_task(load.run()) for _ in range(64)]
+        await until(lambda: load.answers > 1_000)
+        moved = 0
+        for place in hot[:12]:
+            for key in place.keys:
+                await asyncio.to_thread(move, six_nodes, key)
+                moved += 1
+        done = load.answers
+        await until(lambda: load.answers > done + 1_000)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    figures(slots_moved=moved, answers=load.answers, wrong=load.wrong, failed=load.failures, longest_call=load.longest)
+    assert load.errors == set()
+    assert load.wrong == load.failures == 0
+
+
+def move(cluster, key):
+    """As operators' tools do it: key by key, with a while in between in which they are on two nodes."""
+    source = cluster.serving(key)
+    target = next(node for node in cluster.primaries if node is not source)
+    slot = slot_of(key)
+    cluster.begin_move(slot, source, target)
+    while cluster.move_keys(slot, source, target, most=1):
+        time.sleep(0.005)
+    time.sleep(0.02)
+    cluster.end_move(slot, target)
+
+
+async def test_replicas_take_the_stats_and_no_write(six_nodes):
+    asked = some(places(six_nodes), 50)
+    async with RedisBlobDescriptorCache.from_url(six_nodes.url, timeout=5.0, read_from="replica") as cache:
+        await until(lambda: cache.info()["lanes_open"] == 6)
+        await put(cache, asked)
+        for node in six_nodes.primaries:
+            async with Redis(port=node.port) as client:
+                assert await client.wait(1, 5000) == 1
+                await client.config_resetstat()
+        for place in asked:
+            assert await cache.repository_scoped(place.name).stat(place.descriptor.digest) == place.descriptor
+        for node in six_nodes.primaries:
+            async with Redis(port=node.port) as client:
+                assert "cmdstat_hmget" not in await client.info("commandstats")
+
+
+async def test_without_its_replica_a_primary_is_read_itself(breakable):
+    asked = some(places(breakable), 20)
+    async with RedisBlobDescriptorCache.from_url(breakable.url, timeout=5.0, read_from="replica") as cache:
+        await until(lambda: cache.info()["lanes_open"] == 6)
+        await put(cache, asked)
+        for node in breakable.nodes[3:]:
+            await asyncio.to_thread(node.stop)
+        await until(lambda: cache.info()["lanes_open"] == 3)
+        for place in asked:
+            assert await cache.repository_scoped(place.name).stat(place.descriptor.digest) == place.descriptor

@@ -1,0 +1,188 @@
+"""A master that dies under its callers, and another that Sentinels make of a replica."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from redis.asyncio import Redis
+
+from aioblobcache import BlobUnknownError, CacheUnavailableError, RedisBlobDescriptorCache
+from aioblobcache.conformance import descriptor_of, digest_of
+from tests.groups import Sentinels, running_sentinels
+from tests.servers import VALKEY
+from tests.waiting import until, until_server_says
+
+pytestmark = pytest.mark.anyio
+
+NAME = "foo/bar"
+CALLERS = 64
+
+# Writes that a primary has confirmed less than this before its death may not have reached a replica. In seconds.
+REPLICATION_LAG = 1.0
+
+
+@pytest.fixture
+def group(tmp_path):
+    group = Sentinels(VALKEY, tmp_path)
+    with running_sentinels(group):
+        yield group
+
+
+async def switched(sentinel, service):
+    """When a Sentinel announces another master."""
+    async with Redis(port=sentinel.port) as client, client.pubsub() as pubsub:
+        await pubsub.subscribe("+switch-master")
+        async for message in pubsub.listen():
+            if message["type"] == "message" and message["data"].split()[0] == service.encode():
+                return time.monotonic()
+    raise AssertionError("unreachable")
+
+
+class Load:
+    """Callers who ask and clear without an end, and what became of it."""
+
+    def __init__(self, repository, blobs):
+        self.repository = repository
+        self.to_clear = iter(blobs[1:])
+        self.asked = blobs[0]
+        self.cleared = {}  # when, by digest
+        self.answered_last = 0.0
+        self.failures = 0
+        self.longest = 0.0
+
+    async def ask(self):
+        while True:
+            began = time.monotonic()
+            try:
+                await self.repository.stat(self.asked.digest)
+                self.answered_last = time.monotonic()
+            except CacheUnavailableError:
+                self.failures += 1
+                await asyncio.sleep(0.005)
+            self.longest = max(self.longest, time.monotonic() - began)
+
+    async def clear(self):
+        for blob in self.to_clear:
+            try:
+                await self.repository.clear(blob.digest)
+                self.cleared[blob.digest] = time.monotonic()
+            except (BlobUnknownError, CacheUnavailableError):
+                pass
+            await asyncio.sleep(0.002)
+
+
+async def test_a_master_killed_under_64_callers_is_replaced_within_2_seconds_of_the_switch(group, figures):
+    async with RedisBlobDescriptorCache.from_url(group.url, timeout=0.25) as cache:
+        repository = cache.repository_scoped(NAME)
+        blobs = [descriptor_of(f"{number}") for number in range(4_000)]
+        await until_server_says(lambda: answers(repository))
+        for start in range(0, len(blobs), 200):
+            await asyncio.gather(*(repository.set_descriptor(b.digest, b) for b in blobs[start : start + 200]))
+        async with Redis(port=group.master.port) as client:
+            assert await client.wait(2, 5000) == 2
+        load = Load(repository, blobs)
+        tasks = [asyncio.create_task(load.ask()) for _ in range(CALLERS)] + [asyncio.create_task(load.clear())]
+        announced = [asyncio.create_task(switched(sentinel, group.service)) for sentinel in group.sentinels]
+        await asyncio.sleep(1.0)
+        killed = time.monotonic()
+        await asyncio.to_thread(group.master.stop)
+        done, _ = await asyncio.wait(announced, return_when=asyncio.FIRST_COMPLETED)
+        switch = min(task.result() for task in done)
+        await until(lambda: load.answered_last > switch)
+        served = load.answered_last
+        await repository.set_descriptor(digest_of("new"), descriptor_of("new"))
+        written = time.monotonic()
+        for task in (*tasks, *announced):
+            task.cancel()
+        await asyncio.gather(*tasks, *announced, return_exceptions=True)
+        back = [digest for digest in load.cleared if digest in await repository.stat_many([digest])]
+
+    figures(
+        switch_after_the_kill=switch - killed,
+        served_after_the_switch=served - switch,
+        written_after_the_switch=written - switch,
+        longest_call=load.longest,
+        clears=len(load.cleared),
+        clears_lost_by_replication=len(back),
+    )
+    assert served - switch < 2.0
+    assert written - switch < 2.0
+    # Asynchronous replication may lose what was confirmed last, and nothing else may come back.
+    assert all(killed - load.cleared[digest] < REPLICATION_LAG for digest in back)
+    assert load.cleared
+
+
+async def answers(repository):
+    try:
+        await repository.stat(digest_of("x"))
+    except BlobUnknownError:
+        return True
+    except CacheUnavailableError:
+        return False
+    return True
+
+
+async def test_a_master_that_was_replaced_while_it_lived_is_left(group, figures):
+    """A failover that an operator asks for: the old master goes on as a replica, and answers."""
+    async with RedisBlobDescriptorCache.from_url(group.url, timeout=0.25, near_cache=100) as cache:
+        repository = cache.repository_scoped(NAME)
+        await until(lambda: cache.info()["near_cache"]["why_off"] is None)
+        blob = descriptor_of("x")
+        await repository.set_descriptor(blob.digest, blob)
+        announced = asyncio.create_task(switched(group.sentinels[0], group.service))
+        await asyncio.sleep(0.1)
+        async with Redis(port=group.sentinels[0].port) as sentinel:
+            await sentinel.execute_command("SENTINEL", "FAILOVER", group.service)
+        switch = await announced
+        await until_server_says(lambda: writes(repository, blob))
+        figures(written_after_the_switch=time.monotonic() - switch)
+        [lane] = cache._engine._topology.lanes
+        assert lane.peer[1] != group.master.port
+        assert await repository.stat(blob.digest) == blob
+
+
+async def writes(repository, blob):
+    try:
+        await repository.set_descriptor(blob.digest, blob)
+    except CacheUnavailableError:
+        return False
+    return True
+
+
+async def test_sentinels_that_are_dead_do_not_matter_while_one_lives(group):
+    for sentinel in group.sentinels[:2]:
+        sentinel.stop()
+    async with RedisBlobDescriptorCache.from_url(group.url, timeout=5.0) as cache:
+        await cache.set_descriptor(digest_of("x"), descriptor_of("x"))
+        assert await cache.stat(digest_of("x")) == descriptor_of("x")
+
+
+async def test_a_replica_that_a_sentinel_takes_for_the_master_is_not_believed(group):
+    """Two Sentinels of which one was cut off would name different ones."""
+    for replica in group.replicas:
+        async with Redis(port=replica.port) as client:
+            assert (await client.role())[0] == b"slave"
+    async with RedisBlobDescriptorCache.from_url(group.url, timeout=1.0) as cache:
+        pool = cache._owned_client.connection_pool
+
+        async def discover(_service):
+            return "127.0.0.1", group.replicas[0].port
+
+        pool.sentinel_manager.discover_master = discover
+        with pytest.raises(CacheUnavailableError, match="no master"):
+            await cache.stat(digest_of("x"))
+
+
+async def test_closing_ends_what_watches_the_sentinels(group):
+    before = asyncio.all_tasks()
+    async with RedisBlobDescriptorCache.from_url(group.url, timeout=5.0) as cache:
+        await cache.set_descriptor(digest_of("x"), descriptor_of("x"))
+    assert asyncio.all_tasks() == before
+    async with Redis(port=group.sentinels[0].port) as sentinel:
+        await until_server_says(lambda: is_watched_by_its_peers_alone(sentinel, group))
+
+
+async def is_watched_by_its_peers_alone(sentinel, group):
+    return len(await sentinel.client_list(_type="pubsub")) <= len(group.sentinels) - 1

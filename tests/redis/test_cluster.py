@@ -1,0 +1,414 @@
+"""The provider on a real Cluster: whom it asks, in how many commands, and what it does when slots are elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+
+from aioblobcache import (
+    BlobUnknownError,
+    CacheUnavailableError,
+    Descriptor,
+    RedisBlobDescriptorCache,
+)
+from aioblobcache.conformance import JSON, OCTETS, descriptor_of, digest_of
+from aioblobcache.redis import keys
+from aioblobcache.redis.keys import slot_of
+from tests.servers import free_port
+from tests.waiting import until, until_server_says
+
+pytestmark = pytest.mark.anyio
+
+# A repository whose blobs have their keys on one, two and three nodes. For each repository the slots of descriptors and
+# overrides differ by the same bits, whatever the digest, since CRC16 is linear: not every one has blobs of each kind.
+NAME = "team/app"
+
+
+@pytest.fixture
+async def cache(cluster):
+    async with RedisBlobDescriptorCache.from_url(cluster.url, timeout=10.0) as cache:
+        yield cache
+
+
+@pytest.fixture
+def repository(cache):
+    return cache.repository_scoped(NAME)
+
+
+def three_keys(digest):
+    return keys.membership_key(NAME), keys.descriptor_key(digest), keys.override_key(NAME, digest)
+
+
+def blob_on(cluster, nodes):
+    """A blob of the repository whose keys are on so many nodes."""
+    ports = cluster.ports_by_slot()
+    for number in range(5_000):
+        blob = descriptor_of(f"{number}")
+        if len({ports[slot_of(key)] for key in three_keys(blob.digest)}) == nodes:
+            return blob
+    raise AssertionError(f"no blob of {NAME} has its keys on {nodes} nodes")
+
+
+def calls_of(cluster, command):
+    """How often all nodes have executed a command."""
+    total = 0
+    for node in cluster.primaries:
+        with cluster.client(node) as client:
+            stats = client.info("commandstats")
+        total += sum(stat["calls"] for name, stat in stats.items() if name == f"cmdstat_{command}")
+    return total
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3])
+async def test_an_entry_is_answered_on_however_many_nodes_its_keys_are(cluster, repository, nodes):
+    blob = blob_on(cluster, nodes)
+    with pytest.raises(BlobUnknownError):
+        await repository.stat(blob.digest)
+    await repository.set_descriptor(blob.digest, blob)
+    assert await repository.stat(blob.digest) == blob
+    assert await repository.stat_many([blob.digest, digest_of("none")]) == {blob.digest: blob}
+    await repository.clear(blob.digest)
+    with pytest.raises(BlobUnknownError):
+        await repository.stat(blob.digest)
+
+
+async def test_the_keys_are_those_of_distribution(cluster, repository):
+    blob = blob_on(cluster, 3)
+    await repository.set_descriptor(blob.digest, blob)
+    membership, descriptor, override = three_keys(blob.digest)
+    async with RedisCluster.from_url(f"redis://127.0.0.1:{cluster.primaries[0].port}") as client:
+        assert await client.smembers(membership) == {blob.digest.encode()}
+        assert await client.hgetall(descriptor) == {
+            b"digest": blob.digest.encode(),
+            b"size": b"%d" % blob.size,
+            b"mediatype": blob.media_type.encode(),
+        }
+        assert await client.hgetall(override) == {b"mediatype": blob.media_type.encode()}
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3])
+async def test_who_asks_the_same_in_the_same_tick_shares_the_question(cluster, repository, nodes):
+    blob = blob_on(cluster, nodes)
+    await repository.set_descriptor(blob.digest, blob)
+    before = calls_of(cluster, "sismember")
+    assert await asyncio.gather(*(repository.stat(blob.digest) for _ in range(50))) == [blob] * 50
+    # The first may have been sent at once, as one who asks alone.
+    assert before + 1 <= calls_of(cluster, "sismember") <= before + 2
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_a_key_of_another_type_is_a_corrupt_entry_and_is_repaired(cluster, cache, repository, place):
+    blob = blob_on(cluster, 3)
+    await repository.set_descriptor(blob.digest, blob)
+    async with RedisCluster.from_url(f"redis://127.0.0.1:{cluster.primaries[0].port}") as client:
+        await client.set(three_keys(blob.digest)[place], "planted")
+    with pytest.raises(BlobUnknownError):
+        await repository.stat(blob.digest)
+    await repository.set_descriptor(blob.digest, blob)
+    assert await repository.stat(blob.digest) == blob
+
+
+async def test_callers_who_are_cancelled_harm_nobody(repository):
+    blobs = [descriptor_of(f"{number}") for number in range(300)]
+    await asyncio.gather(*(repository.set_descriptor(blob.digest, blob) for blob in blobs))
+    asked = [asyncio.create_task(repository.stat(blob.digest)) for blob in blobs]
+    for step, task in enumerate(asked):
+        if step % 30 == 0:
+            await asyncio.sleep(0)
+        if step % 3 == 0:
+            task.cancel()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    for step, (answer, blob) in enumerate(zip(answers, blobs, strict=True)):
+        assert answer == blob or (step % 3 == 0 and isinstance(answer, asyncio.CancelledError))
+
+
+async def test_servers_that_forgot_the_scripts_are_taught_them(cluster, repository):
+    blob = blob_on(cluster, 3)
+    await repository.set_descriptor(blob.digest, blob)
+    for node in cluster.primaries:
+        with cluster.client(node) as client:
+            client.script_flush()
+    await repository.set_descriptor(blob.digest, Descriptor(blob.digest, 99, OCTETS))
+    assert (await repository.stat(blob.digest)).size == 99
+    token = await repository.take_token(digest_of("y"))
+    for node in cluster.primaries:
+        with cluster.client(node) as client:
+            client.script_flush()
+    assert await repository.fill(digest_of("y"), descriptor_of("y"), token)
+    await repository.clear(blob.digest)
+
+
+# --- writes in steps -----------------------------------------------------------------------------
+
+
+async def outcome(repository, digest):
+    try:
+        return await repository.stat(digest)
+    except BlobUnknownError:
+        return None
+
+
+async def first_steps(cache, steps, number):
+    """What a client does that is killed after so many steps of a write."""
+    return await cache._engine.run(steps[:number])
+
+
+@pytest.mark.parametrize("before", ["absent", "present"])
+async def test_after_every_step_of_a_set_a_reader_sees_the_old_state_or_nothing(cache, repository, before):
+    for number in range(4):
+        blob = descriptor_of(f"set {before} {number}", JSON)
+        old = None
+        if before == "present":
+            old = Descriptor(blob.digest, blob.size, OCTETS)
+            await repository.set_descriptor(blob.digest, old)
+        steps = cache._engine.writes.set(NAME, blob.digest, blob, None)
+        assert len(steps) == 3
+        await first_steps(cache, steps, number)
+        seen = await outcome(repository, blob.digest)
+        # What is there already stays visible, and becomes the new when its media type is written.
+        assert seen in ({blob} if number == 3 else {old, blob} if old else {None})
+
+
+async def test_after_every_step_of_a_fill_a_reader_sees_nothing_until_the_last(cache, repository):
+    for number in range(4):
+        blob = descriptor_of(f"fill {number}")
+        token = await repository.take_token(blob.digest)
+        steps = cache._engine.writes.fill(NAME, blob.digest, blob, None, token)
+        assert len(steps) == 3
+        assert await first_steps(cache, steps, number)
+        assert await outcome(repository, blob.digest) == (blob if number == 3 else None)
+
+
+async def test_after_every_step_of_a_clear_but_none_a_reader_sees_nothing(cache, repository):
+    for number in range(4):
+        blob = descriptor_of(f"clear {number}")
+        await repository.set_descriptor(blob.digest, blob)
+        steps = cache._engine.writes.clear(NAME, blob.digest, b"nonce", 1000)
+        assert len(steps) == 3
+        await first_steps(cache, steps, number)
+        assert await outcome(repository, blob.digest) == (None if number else blob)
+
+
+@pytest.mark.parametrize("cleared_before", [1, 2, 3])
+async def test_a_fill_that_a_clear_overtakes_shows_nothing(cache, repository, cleared_before):
+    """Whichever of its steps the clear comes before."""
+    blob = descriptor_of(f"overtaken {cleared_before}")
+    await repository.set_descriptor(blob.digest, blob)
+    token = await repository.take_token(blob.digest)
+    steps = cache._engine.writes.fill(NAME, blob.digest, blob, None, token)
+    await first_steps(cache, steps, cleared_before - 1)
+    await repository.clear(blob.digest)
+    assert not await cache._engine.run_here_or_nowhere(steps[cleared_before - 1 :]) or cleared_before == 2
+    assert await outcome(repository, blob.digest) is None
+
+
+async def test_a_fill_in_one_repository_leaves_the_tokens_of_others(cache):
+    blob = descriptor_of("shared")
+    one, other = cache.repository_scoped("one"), cache.repository_scoped("other")
+    tokens = [await repository.take_token(blob.digest) for repository in (one, other)]
+    assert await one.fill(blob.digest, blob, tokens[0])
+    assert await other.fill(blob.digest, blob, tokens[1])
+    assert not await one.fill(blob.digest, blob, tokens[0])  # which is spent
+
+
+# --- slots that are elsewhere --------------------------------------------------------------------
+
+
+class Move:
+    """A slot of a blob's key, on its way to another node."""
+
+    def __init__(self, cluster, key):
+        self.cluster = cluster
+        self.slot = slot_of(key)
+        self.source = cluster.serving(key)
+        self.target = next(node for node in cluster.primaries if node is not self.source)
+
+    def begin(self):
+        self.cluster.begin_move(self.slot, self.source, self.target)
+
+    def keys(self):
+        while self.cluster.move_keys(self.slot, self.source, self.target):
+            pass
+
+    def end(self):
+        self.cluster.end_move(self.slot, self.target)
+
+    def all(self):
+        self.begin()
+        self.keys()
+        self.end()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_a_slot_that_has_moved_is_followed_and_remembered(cluster, cache, repository, place):
+    blob = blob_on(cluster, 3)
+    await repository.set_descriptor(blob.digest, blob)
+    move = Move(cluster, three_keys(blob.digest)[place])
+    move.all()
+    assert await repository.stat(blob.digest) == blob
+    await until(lambda: cache._engine._topology._nodes.primaries[move.slot].endpoint.port == move.target.port)
+    await repository.clear(blob.digest)
+    Move(cluster, three_keys(blob.digest)[place]).all()
+    await repository.set_descriptor(blob.digest, blob)
+    assert await repository.stat_many([blob.digest]) == {blob.digest: blob}
+    Move(cluster, three_keys(blob.digest)[place]).all()
+    token = await repository.take_token(digest_of("y"))
+    assert await repository.fill(digest_of("y"), descriptor_of("y"), token)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_a_key_that_has_moved_before_its_slot_is_asked_for_where_it_is(cluster, repository, place):
+    blob = blob_on(cluster, 3)
+    await repository.set_descriptor(blob.digest, blob)
+    move = Move(cluster, three_keys(blob.digest)[place])
+    move.begin()
+    assert await repository.stat(blob.digest) == blob  # still here
+    move.keys()
+    assert await repository.stat(blob.digest) == blob  # already there
+    assert await repository.stat_many([blob.digest]) == {blob.digest: blob}
+    move.end()
+    assert await repository.stat(blob.digest) == blob
+
+
+async def test_a_write_whose_keys_are_on_two_nodes_waits_for_them_within_its_time(cluster, repository):
+    """A guard that is not there yet would be created on the new node, and its set is on the old one."""
+    blob = blob_on(cluster, 3)
+    await repository.set_descriptor(blob.digest, blob)
+    move = Move(cluster, keys.membership_key(NAME))
+    move.begin()
+    clearing = asyncio.create_task(repository.clear(blob.digest))
+    await asyncio.sleep(0.1)  # on the way to and fro
+    assert not clearing.done()
+    await asyncio.to_thread(move.keys)
+    await asyncio.to_thread(move.end)
+    await clearing
+    assert await outcome(repository, blob.digest) is None
+
+
+async def test_a_write_that_waits_in_vain_is_given_up(cluster):
+    blob = blob_on(cluster, 3)
+    async with RedisBlobDescriptorCache.from_url(cluster.url, timeout=0.5) as cache:
+        repository = cache.repository_scoped(NAME)
+        await repository.set_descriptor(blob.digest, blob)
+        move = Move(cluster, keys.membership_key(NAME))
+        move.begin()
+        with pytest.raises(CacheUnavailableError):
+            await repository.clear(blob.digest)
+        assert await repository.stat(blob.digest) == blob
+        move.keys()
+        move.end()
+
+
+# --- beginning and ending ------------------------------------------------------------------------
+
+
+async def test_one_node_that_is_known_and_alive_is_enough(cluster):
+    url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{cluster.primaries[1].port}"
+    async with RedisBlobDescriptorCache.from_url(url, timeout=10.0) as cache:
+        await cache.set_descriptor(digest_of("x"), descriptor_of("x"))
+        assert await cache.stat(digest_of("x")) == descriptor_of("x")
+        await until(lambda: cache.info()["lanes_open"] == 3)
+        assert cache.info()["lanes"] == 3  # the dead one is none of the Cluster
+
+
+async def test_a_given_client_serves_and_is_left_open(cluster):
+    async with RedisCluster(host="127.0.0.1", port=cluster.primaries[0].port) as client:
+        async with RedisBlobDescriptorCache(client, timeout=10.0) as cache:
+            await cache.set_descriptor(digest_of("x"), descriptor_of("x"))
+        assert await client.hget(keys.descriptor_key(digest_of("x")), "size") == b"1"
+
+
+async def test_without_any_node_calls_fail_with_the_reason(cluster):
+    async with RedisBlobDescriptorCache.from_url(f"redis+cluster://127.0.0.1:{free_port()}", timeout=5.0) as cache:
+        repository = cache.repository_scoped(NAME)
+        for call in (
+            repository.stat(digest_of("x")),
+            repository.stat_many([digest_of("x")]),
+            repository.clear(digest_of("x")),
+            repository.take_token(digest_of("x")),
+        ):
+            with pytest.raises(CacheUnavailableError, match="the cluster of 127"):
+                await call
+
+
+async def test_a_server_that_is_no_cluster_is_said_to_be_none(valkey_server):
+    url = f"redis+cluster://127.0.0.1:{valkey_server.port}"
+    async with RedisBlobDescriptorCache.from_url(url, timeout=5.0) as cache:
+        with pytest.raises(CacheUnavailableError, match="cluster support disabled"):
+            await cache.stat(digest_of("x"))
+
+
+async def test_a_client_for_one_node_says_that_it_met_a_cluster(cluster):
+    """Of three nodes two do not serve the key."""
+    refusals = []
+    for node in cluster.primaries:
+        async with RedisBlobDescriptorCache.from_url(node.url, timeout=5.0) as cache:
+            try:
+                await cache.stat(digest_of("x"))
+            except BlobUnknownError:
+                pass
+            except CacheUnavailableError as error:
+                refusals.append(str(error))
+    assert len(refusals) == 2
+    assert all("MOVED" in refusal and "redis+cluster://" in refusal for refusal in refusals)
+
+
+async def test_closing_tells_who_waits_and_leaves_nothing_behind(cluster):
+    before = asyncio.all_tasks()
+    cache = RedisBlobDescriptorCache.from_url(cluster.url, timeout=10.0)
+    async with cache:
+        await cache.repository_scoped(NAME).stat_many([digest_of("x")])
+        waiting = asyncio.gather(
+            *(cache.repository_scoped(NAME).stat(digest_of(f"{number}")) for number in range(100)),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0)
+    outcomes = {type(answer) for answer in await waiting}
+    assert outcomes <= {CacheUnavailableError, BlobUnknownError}
+    assert asyncio.all_tasks() == before
+    async with Redis(port=cluster.primaries[0].port) as client:
+        # The server learns of it in its own time.
+        await until_server_says(lambda: is_alone(client))
+
+
+async def is_alone(client):
+    return len(await client.client_list(_type="normal")) == 1
+
+
+# --- the near cache ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def near(cluster):
+    async with RedisBlobDescriptorCache.from_url(cluster.url, timeout=10.0, near_cache=100) as cache:
+        await until(lambda: cache.info()["near_cache"]["why_off"] is None and cache.info()["lanes_open"] == 3)
+        yield cache
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("nodes", [1, 2, 3])
+async def test_a_change_of_any_of_the_keys_drops_the_near_answer(cluster, near, place, nodes):
+    blob = blob_on(cluster, nodes)
+    repository = near.repository_scoped(NAME)
+    await repository.set_descriptor(blob.digest, blob)
+    await repository.stat(blob.digest)
+    assert repository.peek(blob.digest) == blob
+    async with RedisCluster.from_url(f"redis://127.0.0.1:{cluster.primaries[0].port}") as client:
+        await client.delete(three_keys(blob.digest)[place])
+    await until(lambda: repository.peek(blob.digest) is None)
+
+
+async def test_the_loss_of_one_of_its_lanes_drops_a_near_answer(cluster, near):
+    blob = blob_on(cluster, 3)
+    repository = near.repository_scoped(NAME)
+    await repository.set_descriptor(blob.digest, blob)
+    for key in three_keys(blob.digest):
+        await repository.stat(blob.digest)
+        assert repository.peek(blob.digest) == blob
+        async with Redis(port=cluster.serving(key).port) as client:
+            await client.client_kill_filter(_type="normal", skipme=True)
+        await until(lambda: repository.peek(blob.digest) is None)
+        await until(lambda: near.info()["lanes_open"] == 3 and near.info()["near_cache"]["why_off"] is None)
