@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from itertools import count
+from itertools import count, cycle
 
 import pytest
 from redis.asyncio import Redis
@@ -71,7 +71,7 @@ class Load:
         self.errors = set()
 
     async def run(self):
-        for place in self.asked * 1_000_000:
+        for place in cycle(self.asked):
             began = time.monotonic()
             try:
                 found = await self.cache.repository_scoped(place.name).stat(place.descriptor.digest)
@@ -86,6 +86,7 @@ class Load:
                 self.wrong += found != place.descriptor
                 self.answered_last = time.monotonic()
             self.longest = max(self.longest, time.monotonic() - began)
+            await asyncio.sleep(0)  # a near hit lets nobody else run
 
 
 async def put(cache, all_places):
@@ -172,8 +173,9 @@ async def test_a_demoted_primary_that_still_answers_gives_no_near_hit_past_the_b
             if repository.peek(digest) is not None:
                 last_hit = time.monotonic()
             await asyncio.sleep(0.001)
-        async with Redis(port=old.port) as client:
-            assert await client.exists(place.keys[0])  # it still has what was cleared
+        async with Redis(port=old.port, single_connection_client=True) as client:
+            await client.execute_command("READONLY")
+            assert await client.sismember(place.keys[0], digest)  # it still has what was cleared
 
     figures(last_stale_hit_after=last_hit - acknowledged, max_staleness=max_staleness)
     assert last_hit - acknowledged < max_staleness

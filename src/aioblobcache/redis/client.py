@@ -86,7 +86,7 @@ def _master_by_name(scheme: str, rest: str) -> Redis:
     shared = {name: value for name, value in kwargs.items() if name.startswith(("ssl", "socket_"))}
     timeouts = {"socket_timeout": _SENTINEL_TIMEOUT, "socket_connect_timeout": _SENTINEL_TIMEOUT}
     sentinels = Sentinel(  # type: ignore[no-untyped-call]
-        _endpoints(hosts, _SENTINEL_PORT), sentinel_kwargs={**timeouts, **shared, **theirs}
+        _endpoints(hosts, _SENTINEL_PORT), sentinel_kwargs={**_defaults(), **timeouts, **shared, **theirs}
     )
     client: Redis = sentinels.master_for(unquote(service), **kwargs)
     _try_parameters(client.connection_pool)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final, Protocol
 
 from .stream import Stream
 from .takeover import Taken, TakeoverError
 
-__all__ = ["Connect", "Kept", "keep_open"]
+__all__ = ["Connect", "Kept", "end", "keep_open"]
 
 # Gives a protocol a transport; raises what redis-py raises, or ``TakeoverError``.
 Connect = Callable[[asyncio.BaseProtocol], Awaitable[Taken]]
@@ -18,6 +18,9 @@ Connect = Callable[[asyncio.BaseProtocol], Awaitable[Taken]]
 # Between attempts to connect, in seconds; each is drawn from half of it to the whole.
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
+
+# After which a cancellation is taken to be lost, in seconds.
+_SWALLOWED: Final = 0.05
 
 
 class Kept(Protocol):
@@ -57,3 +60,11 @@ async def keep_open(kept: Kept, connect: Connect, *, longest: float) -> None:
             pause = 0.0
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
         pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+
+
+async def end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: redis-py 8.1 swallows a cancellation that comes while it connects."""
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=_SWALLOWED)

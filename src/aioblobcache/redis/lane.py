@@ -27,7 +27,7 @@ from ..descriptor import Descriptor
 from ..digest import Digest
 from ..errors import CacheUnavailableError
 from .failures import cause_of, unavailable
-from .keeper import Connect, keep_open
+from .keeper import Connect, end, keep_open
 from .near import NearTable, Source
 from .resp import Reply, Request, Shape, UnexpectedReplyError, encode, is_text
 from .slots import CallSlot, PartSlot, Slot, StatManySlot, StatSlot, tell
@@ -219,9 +219,7 @@ class Lane:
         """Close the connection; whoever still waits is told that the cache is unavailable."""
         stream = self._stream
         self.close()
-        while not self._keeper.done():  # redis-py may swallow one cancellation, see `while_open`
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper], timeout=0.05)
+        await end([self._keeper])
         if stream is not None:
             await stream.ended.wait()  # an aborted transport closes its socket in a later tick
 
@@ -430,7 +428,7 @@ class Lane:
 
     async def while_open(self, stream: Stream, taken: Taken) -> None:
         """Adopt a connection, with its companion beside it, until it is lost."""
-        if self._closed:  # redis-py 8.1 swallows a cancellation that comes while it connects
+        if self._closed:  # and the cancellation was swallowed, see `end`
             taken.abort()
             raise asyncio.CancelledError
         self._adopt(stream, taken)

@@ -17,6 +17,7 @@ from redis.exceptions import ClusterDownError, RedisError
 from ..errors import CacheUnavailableError
 from . import scripts
 from .failures import FAILURES, cause_of, unavailable
+from .keeper import end
 from .keys import slot_of
 from .lane import Lane
 from .lanes import LaneMaker, close_all
@@ -122,8 +123,7 @@ class Nodes:
         for task in tasks:
             task.cancel()
         await close_all(self.lanes)
-        if tasks:
-            await asyncio.wait(tasks)
+        await end(tasks)
 
     async def known(self) -> None:
         """Return when it is known who serves what.

@@ -16,6 +16,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from .failures import FAILURES
+from .keeper import end
 from .lanes import LaneMaker
 from .resp import Group, Reply, error_code
 from .topology import OneNode
@@ -54,8 +55,7 @@ class MasterByName(OneNode):
         for watcher in self._watchers:
             watcher.cancel()
         await super().aclose()
-        if self._watchers:
-            await asyncio.wait(self._watchers)
+        await end(self._watchers)
 
     async def call(self, group: Group) -> list[Reply]:
         replies = await super().call(group)
