@@ -65,7 +65,8 @@ def client_from_url(url: str) -> AnyClient:
 
 
 def _one_node(scheme: str, rest: str) -> Redis:
-    client = Redis.from_url(f"{scheme}://{rest}", **_defaults())
+    tls = _tls_defaults(rest) if scheme == "rediss" else {}
+    client = Redis.from_url(f"{scheme}://{rest}", **_defaults(), **tls)
     _try_parameters(client.connection_pool)
     return client
 
@@ -152,12 +153,17 @@ def _defaults() -> dict[str, Any]:
     return {"retry": Retry(NoBackoff(), 0), "protocol": 2}
 
 
+def _tls_defaults(query: str) -> dict[str, Any]:
+    """The name in a certificate is checked, if the certificate is: before redis-py 6 only who asked for it got that."""
+    return {"ssl_check_hostname": True} if "ssl_cert_reqs=none" not in query.lower() else {}
+
+
 def _parameters(url: str) -> dict[str, Any]:
     """What redis-py reads out of a URL of one node, but for its place."""
     kwargs: dict[str, Any] = {**_defaults(), **parse_url(url)}
     del kwargs["host"]
     if kwargs.pop("connection_class", None) is SSLConnection:
-        kwargs["ssl"] = True
+        kwargs = {"ssl": True, **_tls_defaults(url), **kwargs}
     return kwargs
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from redis.exceptions import MovedError, NoPermissionError, RedisError
 
 from ..errors import CacheUnavailableError, one_line
+from . import scripts
 from .keys import keys_of
 from .resp import Request
 
@@ -18,8 +19,10 @@ __all__ = ["FAILURES", "address_of", "cause_of", "unavailable"]
 FAILURES: Final = (RedisError, OSError, TimeoutError, UnicodeError)
 
 
-# The command that an ACL forbids, where the server names it: to the client, or to a script.
+# The command that an ACL forbids, where the server names it: to the client, or to a script. Redis 7.0 does not
+# name what it forbids to a script.
 _FORBIDDEN: Final = re.compile(r"run the '([a-z|]+)' command")
+_FORBIDDEN_TO_SCRIPT: Final = "user executing the script can't"
 
 
 def unavailable(address: str, error: Exception, request: Request | None = None) -> CacheUnavailableError:
@@ -39,12 +42,14 @@ def unavailable(address: str, error: Exception, request: Request | None = None) 
 def _grant(error: Exception, request: Request | None) -> str:
     """What an ACL has to grant so that the request is permitted, if that is what is wrong."""
     text = str(error)
-    if request is None or not ("NOPERM" in text or "ACL failure" in text or isinstance(error, NoPermissionError)):
-        return ""
+    of_script = _FORBIDDEN_TO_SCRIPT in text
     forbidden = _FORBIDDEN.search(text)
-    command = forbidden[1] if forbidden else request[0].decode().lower()
+    if request is None or not (of_script or forbidden or "NOPERM" in text or isinstance(error, NoPermissionError)):
+        return ""
+    named = forbidden[1] if forbidden else request[0].decode().lower()
+    commands = " ".join(f"+{command}" for command in (scripts.COMMANDS if of_script else (named,)))
     patterns = sorted({key.decode("latin-1").partition("::")[0] + "::*" for key in keys_of(request)})
-    return f" (grant +{command} {' '.join('~' + pattern for pattern in patterns)})"
+    return f" (grant {commands} {' '.join('~' + pattern for pattern in patterns)})"
 
 
 def cause_of(error: Exception) -> Exception | None:

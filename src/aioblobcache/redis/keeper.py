@@ -15,9 +15,8 @@ __all__ = ["Connect", "Kept", "end", "keep_open"]
 # Gives a protocol a transport; raises what redis-py raises, or ``TakeoverError``.
 Connect = Callable[[asyncio.BaseProtocol], Awaitable[Taken]]
 
-# Between attempts to connect, in seconds; each is drawn from half of it to the whole.
+# Between the first attempts to connect, in seconds; each pause is drawn from half of it to the whole.
 _FIRST_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 1.0
 
 # After which a cancellation is taken to be lost, in seconds.
 _SWALLOWED: Final = 0.05
@@ -39,14 +38,14 @@ class Kept(Protocol):
         ...
 
 
-async def keep_open(kept: Kept, connect: Connect, *, longest: float) -> None:
-    """Connect again and again, each time within ``longest`` seconds, until cancelled or told that it is of no use."""
+async def keep_open(kept: Kept, connect: Connect, *, timeout: float, longest_pause: float) -> None:
+    """Connect again and again, each time within ``timeout`` seconds, until cancelled or told that it is of no use."""
     loop = asyncio.get_running_loop()
     pause = 0.0
     while True:
         began = loop.time()
         try:
-            async with asyncio.timeout(longest):
+            async with asyncio.timeout(timeout):
                 stream = Stream()
                 taken = await connect(stream)
         except TakeoverError as error:
@@ -56,10 +55,10 @@ async def keep_open(kept: Kept, connect: Connect, *, longest: float) -> None:
             kept.lost(error)
         else:
             await kept.while_open(stream, taken)
-        if loop.time() - began > _LONGEST_PAUSE:
+        if loop.time() - began > longest_pause:
             pause = 0.0
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-        pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+        pause = min(max(2 * pause, _FIRST_PAUSE), longest_pause)
 
 
 async def end(tasks: Collection[asyncio.Task[None]]) -> None:

@@ -87,6 +87,8 @@ class Lane:
         *,
         timeout: float,
         max_in_flight: int,
+        connect_timeout: float = 1.0,
+        longest_pause: float = 1.0,
         greeting: Sequence[Request] = (),
         companion: Companion | None = None,
         on_lost: Callable[[], None] | None = None,
@@ -124,7 +126,9 @@ class Lane:
         self._incomplete = 0  # bytes since a request was last settled, or a push came
         # What loop.create_future() does, without its frame of Python.
         self._new_future: Callable[[], asyncio.Future[Any]] = partial(asyncio.Future, loop=self._loop)
-        self._keeper = self._loop.create_task(keep_open(self, connect, longest=max(timeout, 1.0)))
+        self._keeper = self._loop.create_task(
+            keep_open(self, connect, timeout=connect_timeout, longest_pause=longest_pause)
+        )
 
     # --- what callers do -------------------------------------------------------------------------
 

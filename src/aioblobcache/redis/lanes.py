@@ -43,6 +43,8 @@ class LaneMaker:
             address,
             timeout=self.options.timeout,
             max_in_flight=self.options.max_in_flight,
+            connect_timeout=max(self.options.connect_timeout, self.options.timeout),
+            longest_pause=self.options.longest_pause,
             greeting=[load_request(script) for script in known],
             companion=None if self._coherence is None else self._coherence.companion(address, serves),
             on_lost=on_lost,

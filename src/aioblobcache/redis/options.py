@@ -63,6 +63,10 @@ class RedisOptions:
     ttl: float | None = attrs.field(default=None, validator=attrs.validators.optional(_check_seconds))
     # How long a call may take in all before it fails with CacheUnavailableError.
     timeout: float = attrs.field(default=0.25, validator=_check_seconds)
+    # How long one attempt to connect may take.
+    connect_timeout: float = attrs.field(default=1.0, validator=_check_seconds)
+    # How long to wait at most before the next one.
+    longest_pause: float = attrs.field(default=1.0, validator=_check_seconds)
     # How long a miss's token and a clear's tombstone live.
     guard_ttl: float = attrs.field(default=60.0, validator=_check_seconds)
     # How many requests of a lane may be under way at once; further callers wait their turn.
@@ -100,6 +104,8 @@ class RedisOptionsDict(TypedDict, total=False):
 
     ttl: float | None
     timeout: float
+    connect_timeout: float
+    longest_pause: float
     guard_ttl: float
     max_in_flight: int
     lanes: int

@@ -204,6 +204,8 @@ class RedisBlobDescriptorCache(_RedisService):
     * ``ttl``: seconds that a descriptor and a repository's media type stand, renewed by each set
       (default ``None``: no limit). Never put on the membership set, which is shared.
     * ``timeout``: seconds that a call may take in all (0.25).
+    * ``connect_timeout``: seconds that one attempt to connect may take (1.0, and at least ``timeout``).
+    * ``longest_pause``: seconds between two attempts, at most (1.0).
     * ``guard_ttl``: seconds that a miss's token and a clear's tombstone live (60).
     * ``max_in_flight``: requests that may be under way at once on a lane; more callers wait their turn (4096).
     * ``lanes``: connections (1).
@@ -211,6 +213,7 @@ class RedisBlobDescriptorCache(_RedisService):
     * ``max_staleness``: seconds after which no answer is served that contradicts what Redis has confirmed,
       whatever becomes of the network (1.0).
     * ``near_max_age``: seconds that an answer may be served at all (60, and at most ``ttl``).
+    * ``read_from``: ``"replica"`` takes stats to the replicas of a Cluster, whose answers may be old (``"primary"``).
     * ``observer``: an :class:`~aioblobcache.Observer`.
 
     Needs Redis 7.0 or Valkey 7.2, or newer.

@@ -6,6 +6,7 @@ The ``.lua`` files say what they take and return at their heads. They need Redis
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib import resources
 from typing import Final
 
@@ -14,6 +15,7 @@ import attrs
 __all__ = [
     "CLEAR_GLOBAL",
     "CLEAR_SCOPED",
+    "COMMANDS",
     "FOR_CLUSTER",
     "FOR_ONE_NODE",
     "LINK",
@@ -58,3 +60,14 @@ UNLINK: Final = Script.load("unlink.lua")
 
 FOR_ONE_NODE: Final = (WRITE_GLOBAL, WRITE_SCOPED, CLEAR_GLOBAL, CLEAR_SCOPED)
 FOR_CLUSTER: Final = (WRITE_GLOBAL, CLEAR_GLOBAL, WRITE_DESCRIPTOR, WRITE_OVERRIDE, LINK, UNLINK)
+
+# What they call, all of them together.
+COMMANDS: Final = tuple(
+    sorted(
+        {
+            command.decode().lower()
+            for script in (*FOR_ONE_NODE, *FOR_CLUSTER)
+            for command in re.findall(rb"redis\.call\('(\w+)'", script.source)
+        }
+    )
+)
