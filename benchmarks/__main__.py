@@ -75,6 +75,7 @@ def run(
             (100,),
             near=SOME_NEAR_JOBS,
             near_rounds=1,
+            cluster_callers=[128],
             entries=100_000,
             loop=loop,
         )

@@ -1,4 +1,4 @@
-"""The process of a Python peer: ``python -m benchmarks.client PEER ADDRESS FOLDER [uvloop]``.
+"""The process of a Python peer: ``python -m benchmarks.client PEER ADDRESS FOLDER LOOP TOPOLOGY``.
 
 Jobs come on standard input and measurements go to standard output, a JSON document a line each.
 Every answer is compared with what the corpus says; the first wrong one ends the process.
@@ -26,7 +26,7 @@ from .corpus import Blob, Corpus
 from .jobs import MISS, MIXED, WRITE_EVERY, Job, Measurement
 from .memory import forget_peak_memory, memory_bytes
 from .near import Questions, blobs_of, is_in_chunks, warm, work_in_chunks
-from .peers import PYTHON_PEERS
+from .peers import CLUSTER_PEERS, PYTHON_PEERS
 from .peers.interface import Answer, NearPeer, Peer
 
 # Ask about a blob, and say whether the answer is right.
@@ -136,15 +136,17 @@ def _questions(peer: Peer, repositories: dict[str, list[Blob]], job: Job) -> tup
     return peer.stat, is_right
 
 
-async def _main(name: str, address: str, folder: str) -> None:
+async def _main(name: str, address: str, folder: str, topology: str) -> None:
     host, _, port = address.rpartition(":")
-    await serve(partial(PYTHON_PEERS[name]().open, host, int(port)), Corpus.read(Path(folder)))
+    kind = (CLUSTER_PEERS if topology == "cluster" else PYTHON_PEERS)[name]
+    await serve(partial(kind().open, host, int(port)), Corpus.read(Path(folder)))
 
 
 if __name__ == "__main__":
-    if sys.argv[4:] == ["uvloop"]:
+    name, address, folder, loop, topology = sys.argv[1:]
+    if loop == "uvloop":
         import uvloop
 
-        uvloop.run(_main(*sys.argv[1:4]))
+        uvloop.run(_main(name, address, folder, topology))
     else:
-        asyncio.run(_main(*sys.argv[1:4]))
+        asyncio.run(_main(name, address, folder, topology))

@@ -1,4 +1,4 @@
-"""Runs the peers side by side: each in a process of its own, on one server, taking turns within each round."""
+"""Runs the peers side by side: each in a process of its own, all on one server or one Cluster, taking turns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -23,10 +23,10 @@ from . import ceiling
 from .ceiling import Ceiling, measure_ceiling
 from .corpus import Corpus, write_corpus
 from .footprint import measure_footprint
-from .jobs import HIT, IN_STORM, MISS, MIXED, NEAR_JOBS, PEEK, PEEK_UNIFORM, WITHOUT, Job, Measurement, many
-from .peers import PEERS, MissingPeerError
+from .jobs import HIT, IN_STORM, MISS, MIXED, NEAR_JOBS, ON_CLUSTER, PEEK, PEEK_UNIFORM, WITHOUT, Job, Measurement, many
+from .peers import CLUSTER_PEERS, PEERS, GoKind, MissingPeerError, PeerKind
 from .results import Results, Sample
-from .server import Server, running_server
+from .server import Server, running_cluster, running_server
 from .storm import storm
 from .window import measure_window
 
@@ -49,6 +49,7 @@ class Settings:
     batch_callers: int = 16
     near: Sequence[tuple[str, int, int]] = NEAR_JOBS
     near_rounds: int = 3  # of the rounds, those with these
+    cluster_callers: Sequence[int] = (1, 128)
     entries: int = 1_000_000  # of the one whose memory is measured
     loop: str = "asyncio"
 
@@ -63,13 +64,15 @@ class Settings:
 class PeerProcess:
     """A peer's process, for as long as the context lasts."""
 
-    def __init__(self, name: str, server: Server, folder: Path, loop: str) -> None:
+    def __init__(self, name: str, kind: PeerKind | GoKind, server: Server, folder: Path, loop: str) -> None:
         self.name = name
-        self._command = PEERS[name].command(name, server.address, folder, loop)
+        self.server = server
+        self._kind = kind
+        self._command = kind.command(name, server.address, folder, loop)
 
     def does(self, job: Job) -> bool:
         """Whether it has what the job needs."""
-        kind = PEERS[self.name]
+        kind = self._kind
         if job.workload in (PEEK, PEEK_UNIFORM):
             return kind.has_peek
         if job.batch > 1:
@@ -121,23 +124,29 @@ def run_contest(settings: Settings, say: Callable[[str], None]) -> Results:
         server = stack.enter_context(running_server(folder / "valkey"))
         server.load(corpus.blobs)
         versions["server"] = server.version()
-        peers = [
-            stack.enter_context(PeerProcess(name, server, folder, settings.loop))
-            for name in settings.peers
-            if name in versions
-        ]
+        cluster = stack.enter_context(running_cluster(folder / "cluster"))
+        cluster.load(corpus.blobs)
+
+        def start(kinds: Mapping[str, PeerKind | GoKind], server: Server) -> list[PeerProcess]:
+            return [
+                stack.enter_context(PeerProcess(name, kinds[name], server, folder, settings.loop))
+                for name in settings.peers
+                if name in versions and name in kinds
+            ]
+
+        peers, cluster_peers = start(PEERS, server), start(CLUSTER_PEERS, cluster)
         for number in range(settings.rounds):
             say(f"round {number + 1} of {settings.rounds}")
             if not cure:
                 ceilings.append(measure_ceiling(server.port, corpus.blobs[0]))
-            # Each round begins with another peer: none always follows the same one.
-            turn = number % len(peers)
-            in_turn = [*peers[turn:], *peers[:turn]]
             for job in settings.jobs(number):
-                for peer in in_turn:
+                for peer in _in_turn(peers, number):
                     if peer.does(job):
                         with storm(server.address, folder) if job.workload == IN_STORM else nullcontext():
-                            samples.append(_measure(number, peer, job, server))
+                            samples.append(_measure(number, peer, job))
+            for callers in settings.cluster_callers:
+                job = Job(ON_CLUSTER, callers, settings.seconds)
+                samples.extend(_measure(number, peer, job) for peer in _in_turn(cluster_peers, number))
         footprint = window = None
         if settings.near_rounds:
             say("the near cache's memory, and how soon it hears of a clear")
@@ -157,7 +166,14 @@ def run_contest(settings: Settings, say: Callable[[str], None]) -> Results:
     )
 
 
-def _measure(number: int, peer: PeerProcess, job: Job, server: Server) -> Sample:
+def _in_turn(peers: list[PeerProcess], number: int) -> list[PeerProcess]:
+    """Each round begins with another peer: none always follows the same one."""
+    turn = number % len(peers) if peers else 0
+    return [*peers[turn:], *peers[:turn]]
+
+
+def _measure(number: int, peer: PeerProcess, job: Job) -> Sample:
+    server = peer.server
     peer.do(attrs.evolve(job, seconds=_WARM_UP))
     before = server.counts()
     own = peer.do(job)

@@ -18,6 +18,7 @@ __all__ = [
     "NEAR_SPREAD",
     "NEAR_UNIFORM",
     "NINE_IN_TEN",
+    "ON_CLUSTER",
     "OVERWRITES",
     "PEEK",
     "PEEK_UNIFORM",
@@ -50,6 +51,9 @@ COLD: Final = "cold"
 IN_STORM: Final = "cold, in a storm"
 HOTTEST: Final = 100
 OVERWRITES: Final = 50_000
+
+# Hits on a Cluster of three nodes, which have the keys of an entry among them.
+ON_CLUSTER: Final = "hit, three nodes"
 
 _ALL_KEPT: Final = 200_000
 _MOST_POPULAR: Final = 24_000

@@ -48,6 +48,8 @@ _METHOD: Final = """\
   near cache of 1,000 entries, half of the questions are about the 100 hottest blobs, half about all; *in a storm*,
   another client overwrites the hottest 50,000 times a second. `coredis` uses its own tracking cache in these, by single
   commands, since its pipeline does not use it.
+- *hit, three nodes*: on a Cluster of three primaries, all on the one machine; redis-py's is the pipeline of
+  `RedisCluster`, which makes as many connections as it has callers.
 - *The server's ceiling*: `redis-benchmark -c 16 -P 64` for SISMEMBER, HMGET and HGET of one blob, each alone; the
   harmonic sum of the three is what the server could do if it did nothing else.
 - CPU is in seconds for a million blobs, of the client's process and of the server's. Memory is the most that the
@@ -59,7 +61,7 @@ To measure by yourself, and to make this page:
 
 ```sh
 python3 -m venv .venv && .venv/bin/pip install '.[benchmarks]' && .venv/bin/python -m benchmarks --quick
-.venv/bin/python -m benchmarks --output benchmarks/results/1.json   # the whole, about 13 minutes
+.venv/bin/python -m benchmarks --output benchmarks/results/1.json   # the whole, about 15 minutes
 .venv/bin/python -m benchmarks page benchmarks/results/*.json
 ```
 """

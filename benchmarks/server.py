@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import socket
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 from redis import Redis
 
 from aioblobcache.cli.embedded import embedded_valkey
-from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
+from aioblobcache.redis.keys import descriptor_key, membership_key, override_key, slot_of
+from aioblobcache.redis.slotmap import SLOTS
 
 from .corpus import MIRROR, Blob
 
-__all__ = ["Server", "ServerCounts", "running_server"]
+__all__ = ["Server", "ServerCounts", "running_cluster", "running_server"]
 
 
 @attrs.frozen
@@ -29,44 +33,63 @@ class ServerCounts:
 
 @attrs.frozen
 class Server:
-    """A running Valkey."""
+    """A running Valkey, or several that share the slots of a Cluster."""
 
-    host: str
-    port: int
-    _client: Redis
+    nodes: tuple[Redis, ...]
+
+    @property
+    def port(self) -> int:
+        """That of the first node."""
+        return int(self.nodes[0].connection_pool.connection_kwargs["port"])
+
+    @property
+    def host(self) -> str:
+        """That of all nodes."""
+        return str(self.nodes[0].connection_pool.connection_kwargs["host"])
 
     @property
     def address(self) -> str:
-        """``host:port``."""
+        """``host:port`` of the first node."""
         return f"{self.host}:{self.port}"
 
     def load(self, blobs: list[Blob]) -> None:
         """Keep the blobs as Distribution does, and take no snapshots meanwhile."""
-        self._client.config_set("save", "")
-        lines = []
+        lines: list[list[str]] = [[] for _ in self.nodes]
+
+        def write(command: str, key: bytes, words: str) -> None:
+            lines[slot_of(key) * len(self.nodes) // SLOTS].append(f"{command} {key.decode()} {words}")
+
         for blob in blobs:
-            descriptor = descriptor_key(blob.digest).decode()
-            lines.append(f"HSET {descriptor} digest {blob.digest} size {blob.size}")
-            lines.append(f"HSETNX {descriptor} mediatype {blob.media_type}")
+            descriptor = descriptor_key(blob.digest)
+            write("HSET", descriptor, f"digest {blob.digest} size {blob.size}")
+            write("HSETNX", descriptor, f"mediatype {blob.media_type}")
             for name in (blob.repository, MIRROR):
-                lines.append(f"HSET {override_key(name, blob.digest).decode()} mediatype {blob.media_type}")
-                lines.append(f"SADD {membership_key(name).decode()} {blob.digest}")
-        with socket.create_connection((self.host, self.port)) as connection:
-            connection.sendall("\r\n".join([*lines, "PING", ""]).encode())
-            replies = b""
-            while not replies.endswith(b"+PONG\r\n"):
-                replies = replies[-16:] + connection.recv(1 << 20)
+                write("HSET", override_key(name, blob.digest), f"mediatype {blob.media_type}")
+                write("SADD", membership_key(name), blob.digest)
+        for node, own in zip(self.nodes, lines, strict=True):
+            node.config_set("save", "")
+            settings = node.connection_pool.connection_kwargs
+            with socket.create_connection((settings["host"], settings["port"])) as connection:
+                connection.sendall("\r\n".join([*own, "PING", ""]).encode())
+                replies = b""
+                while not replies.endswith(b"+PONG\r\n"):
+                    replies = replies[-16:] + connection.recv(1 << 20)
 
     def counts(self) -> ServerCounts:
         """What it has done so far."""
-        cpu = self._client.info("cpu")
-        commands = self._client.info("commandstats")
-        stats, overwrites = (commands.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("sismember", "hset"))
-        return ServerCounts(cpu["used_cpu_user"] + cpu["used_cpu_sys"], stats, overwrites)
+        cpu = [node.info("cpu") for node in self.nodes]
+        commands = [node.info("commandstats") for node in self.nodes]
+
+        def calls(name: str) -> int:
+            return sum(own.get(f"cmdstat_{name}", {"calls": 0})["calls"] for own in commands)
+
+        return ServerCounts(
+            sum(own["used_cpu_user"] + own["used_cpu_sys"] for own in cpu), calls("sismember"), calls("hset")
+        )
 
     def version(self) -> str:
         """What it calls itself."""
-        info = self._client.info("server")
+        info = self.nodes[0].info("server")
         name = info.get("server_name", "redis")
         return f"{name} {info.get(f'{name}_version', info['redis_version'])}"
 
@@ -75,5 +98,46 @@ class Server:
 def running_server(folder: Path) -> Iterator[Server]:
     """Start a Valkey on a free port, and stop it."""
     with embedded_valkey(folder) as url, Redis.from_url(url) as client:
-        settings = client.connection_pool.connection_kwargs
-        yield Server(settings["host"], settings["port"], client)
+        yield Server((client,))
+
+
+@contextmanager
+def running_cluster(folder: Path, nodes: int = 3) -> Iterator[Server]:
+    """Start a Cluster of primaries that share the slots evenly, and stop it."""
+    with ExitStack() as stack:
+        clients = []
+        for number in range(nodes):
+            config = {"cluster-enabled": "yes", "cluster-port": str(_free_port()), "cluster-node-timeout": "5000"}
+            url = stack.enter_context(embedded_valkey(folder / str(number), config))
+            clients.append(stack.enter_context(Redis.from_url(url)))
+        _join(clients)
+        yield Server(tuple(clients))
+
+
+def _join(clients: list[Any]) -> None:  # untyped: their execute_command is
+    first = clients[0]
+    settings = first.connection_pool.connection_kwargs
+    bus = first.config_get("cluster-port")["cluster-port"]
+    for number, client in enumerate(clients):
+        # As `Server.load` has it: slot * nodes // SLOTS.
+        begins, ends = (-(-edge * SLOTS // len(clients)) for edge in (number, number + 1))
+        client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", begins, ends - 1)
+        if client is not first:
+            client.execute_command("CLUSTER", "MEET", settings["host"], settings["port"], bus)
+    deadline = time.monotonic() + 30.0
+    while not all(_is_complete(client) for client in clients):
+        if time.monotonic() > deadline:
+            sys.exit("the nodes of the cluster did not find each other")
+        time.sleep(0.05)
+
+
+def _is_complete(client: Any) -> bool:
+    served = sum(last - first + 1 for first, last, *_ in client.execute_command("CLUSTER", "SLOTS"))
+    return bool(client.cluster("INFO")["cluster_state"] == "ok") and served == SLOTS
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from .jobs import COLD, HIT, IN_STORM, NEAR, NEAR_UNIFORM, NINE_IN_TEN, PEEK, PEEK_UNIFORM, WITHOUT, many
+from .jobs import COLD, HIT, IN_STORM, NEAR, NEAR_UNIFORM, NINE_IN_TEN, ON_CLUSTER, PEEK, PEEK_UNIFORM, WITHOUT, many
 from .results import Results, Sample
 
 __all__ = ["OURS", "TARGETS", "Target"]
@@ -48,9 +48,14 @@ class Target:
         return value <= self.at_least if self.is_bound else value >= self.at_least
 
 
-def _times(peer: str, callers: int, at_least: float, aim: float) -> Target:
+def _times(peer: str, callers: int, at_least: float, aim: float, workload: str = HIT) -> Target:
+    where = ", three nodes" if workload == ON_CLUSTER else ""
     return Target(
-        f"times {peer}", callers, at_least, aim, lambda results: results.ratio(OURS, peer, HIT, callers, _rate)
+        f"times {peer}{where}",
+        callers,
+        at_least,
+        aim,
+        lambda results: results.ratio(OURS, peer, workload, callers, _rate),
     )
 
 
@@ -88,6 +93,7 @@ TARGETS: Final = (
     _times("Distribution, no PING", 128, 5, 10),
     _times("coredis", 128, 2, 4),
     _times("valkey-glide", 128, 2, 4),
+    _times("redis-py pipeline", 128, 5, 10, ON_CLUSTER),
     _share(HIT, 128, 0.25, 0.45),
     _share(many(100), 16, 0.45, 0.70),
     Target(

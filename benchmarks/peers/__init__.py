@@ -13,7 +13,7 @@ import attrs
 from . import distribution
 from .interface import Peer
 
-__all__ = ["PEERS", "PYTHON_PEERS", "MissingPeerError", "PeerKind"]
+__all__ = ["CLUSTER_PEERS", "PEERS", "PYTHON_PEERS", "GoKind", "MissingPeerError", "PeerKind"]
 
 
 class MissingPeerError(Exception):
@@ -30,6 +30,7 @@ class PeerKind:
     has_stat_many: bool = True
     has_near_cache: bool = False
     has_peek: bool = False
+    topology: str = "one"
 
     def __call__(self) -> Peer:
         """The peer itself, which imports its library."""
@@ -37,7 +38,7 @@ class PeerKind:
 
     def command(self, name: str, address: str, folder: Path, loop: str) -> list[str]:
         """What starts its process."""
-        return [sys.executable, "-m", "benchmarks.client", name, address, str(folder), loop]
+        return [sys.executable, "-m", "benchmarks.client", name, address, str(folder), loop, self.topology]
 
     def version(self) -> str:
         """What is installed.
@@ -82,6 +83,12 @@ PYTHON_PEERS: Final = {
     "redis-py awaits": PeerKind(".redis_py", "RedisPyAwaits", "redis", has_stat_many=False),
     "coredis": PeerKind(".coredis_pipeline", "CoredisPipeline", "coredis", has_near_cache=True),
     "valkey-glide": PeerKind(".glide_batch", "GlideBatch", "valkey-glide"),
+}
+
+# Those of them that there are on a Cluster.
+CLUSTER_PEERS: Final = {
+    "aioblobcache": PeerKind(".ours", "OursOnCluster", "aioblobcache", topology="cluster"),
+    "redis-py pipeline": PeerKind(".redis_py", "RedisPyClusterPipeline", "redis", topology="cluster"),
 }
 
 PEERS: Final[dict[str, PeerKind | GoKind]] = {

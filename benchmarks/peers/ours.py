@@ -13,18 +13,20 @@ from aioblobcache.redis.provider import RedisRepositoryCache
 from ..corpus import Blob
 from .interface import Answer
 
-__all__ = ["Ours"]
+__all__ = ["Ours", "OursOnCluster"]
 
 
 class Ours:
     """:class:`RedisBlobDescriptorCache`."""
+
+    _scheme = "redis"
 
     def __init__(self) -> None:
         self._digests: dict[str, Digest] = {}
 
     @asynccontextmanager
     async def open(self, host: str, port: int, kept: int) -> AsyncIterator[Ours]:
-        url = f"redis://{host}:{port}/0"
+        url = f"{self._scheme}://{host}:{port}/0"
         async with RedisBlobDescriptorCache.from_url(url, timeout=10.0, near_cache=kept) as self._cache:
             while kept and self._cache.info()["near_cache"]["why_off"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
@@ -70,3 +72,9 @@ class Ours:
         descriptor = Descriptor(digest, blob.size, blob.media_type)
         await self._cache.repository_scoped(blob.repository).set_descriptor(digest, descriptor)
         return True
+
+
+class OursOnCluster(Ours):
+    """The same on a Cluster."""
+
+    _scheme = "redis+cluster"

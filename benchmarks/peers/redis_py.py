@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.cluster import RedisCluster
 
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 
 from ..corpus import Blob
 from .interface import Answer, Pipelined, Stated
 
-__all__ = ["RedisPyAwaits", "RedisPyPipeline"]
+__all__ = ["RedisPyAwaits", "RedisPyClusterPipeline", "RedisPyPipeline"]
 
 # Of 8, 16, 32, 64 and 128 connections the best, by a little.
 _CONNECTIONS: Final = 64
@@ -21,6 +23,8 @@ _CONNECTIONS: Final = 64
 
 class _RedisPy:
     """The client, with a pool whose callers wait for a connection rather than fail."""
+
+    _client: Redis | RedisCluster
 
     @asynccontextmanager
     async def open(self, host: str, port: int, _kept: int) -> AsyncIterator[Self]:
@@ -52,6 +56,20 @@ class RedisPyPipeline(Pipelined, _RedisPy):
                 pipeline.hmget(descriptor_key(digest), "digest", "size", "mediatype")
                 pipeline.hget(override_key(repository, digest), "mediatype")
             return await pipeline.execute()
+
+
+class RedisPyClusterPipeline(RedisPyPipeline):
+    """The pipeline of ``RedisCluster``, which sends each node its part."""
+
+    @asynccontextmanager
+    async def open(self, host: str, port: int, _kept: int) -> AsyncIterator[Self]:
+        # It has no pool whose callers wait: it makes as many connections as it is asked for.
+        async with RedisCluster(host=host, port=port, protocol=3, socket_timeout=10.0) as self._client:
+            # Many pipelines at once fail while it has few connections: it is given them step by step.
+            for count in (1, 2, 4, 8, 16, 32, 64, 128, 128):
+                pings = (self._client.ping(target_nodes=RedisCluster.PRIMARIES) for _ in range(count))
+                await asyncio.gather(*pings, return_exceptions=True)
+            yield self
 
 
 class RedisPyAwaits(_RedisPy):

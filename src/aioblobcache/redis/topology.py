@@ -64,6 +64,10 @@ class Topology(Protocol):
         """Ask for several at once; misses are in their places."""
         ...
 
+    def grouped(self, groups: Sequence[Group]) -> Sequence[Group]:
+        """The same requests in the same order, in as few groups as can be."""
+        ...
+
     async def call(self, group: Group) -> list[Reply]:
         """Send a group of requests; error replies are in their places."""
         ...
@@ -112,8 +116,13 @@ class OneNode:
         answers = await asyncio.gather(*(lane.stat_many(scope, piece, table) for piece in pieces))
         return list(chain.from_iterable(answers))
 
+    def grouped(self, groups: Sequence[Group]) -> Sequence[Group]:
+        requests = [request for own, _ in groups for request in own]
+        return [(requests, [shape for _, own in groups for shape in own])]
+
     async def call(self, group: Group) -> list[Reply]:
         return await next(self._next_lane).call(*group)
 
     async def resend(self, groups: Sequence[Group]) -> list[Reply]:
-        return await self._pipeline.send([request for requests, _ in groups for request in requests])
+        [(requests, _)] = self.grouped(groups)
+        return await self._pipeline.send(requests)
