@@ -254,9 +254,20 @@ async def test_a_slot_that_has_moved_is_followed_and_remembered(cluster, cache, 
     Move(cluster, three_keys(blob.digest)[place]).all()
     await repository.set_descriptor(blob.digest, blob)
     assert await repository.stat_many([blob.digest]) == {blob.digest: blob}
-    Move(cluster, three_keys(blob.digest)[place]).all()
-    token = await repository.take_token(digest_of("y"))
-    assert await repository.fill(digest_of("y"), descriptor_of("y"), token)
+
+
+async def test_a_miss_finds_a_slot_that_has_moved_and_is_filled(cluster, repository):
+    """The token is taken in one go or not at all: one who does not get it finds out for the next."""
+    blob = blob_on(cluster, 3)
+    for key in three_keys(blob.digest)[:2]:
+        with pytest.raises(BlobUnknownError):
+            await repository.stat(blob.digest)
+        Move(cluster, key).all()
+        with pytest.raises(CacheUnavailableError, match="MOVED"):
+            await repository.take_token(blob.digest)
+    token = await repository.take_token(blob.digest)
+    assert await repository.fill(blob.digest, blob, token)
+    assert await repository.stat(blob.digest) == blob
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -358,6 +369,7 @@ async def test_a_client_for_one_node_says_that_it_met_a_cluster(cluster):
 
 async def test_closing_tells_who_waits_and_leaves_nothing_behind(cluster):
     before = asyncio.all_tasks()
+    connections = await connections_to(cluster)
     cache = RedisBlobDescriptorCache.from_url(cluster.url, timeout=10.0)
     async with cache:
         await cache.repository_scoped(NAME).stat_many([digest_of("x")])
@@ -369,13 +381,20 @@ async def test_closing_tells_who_waits_and_leaves_nothing_behind(cluster):
     outcomes = {type(answer) for answer in await waiting}
     assert outcomes <= {CacheUnavailableError, BlobUnknownError}
     assert asyncio.all_tasks() == before
-    async with Redis(port=cluster.primaries[0].port) as client:
-        # The server learns of it in its own time.
-        await until_server_says(lambda: is_alone(client))
+    # The servers learn of it in their own time.
+    await until_server_says(lambda: has_no_more_than(cluster, connections))
 
 
-async def is_alone(client):
-    return len(await client.client_list(_type="normal")) == 1
+async def connections_to(cluster):
+    total = 0
+    for node in cluster.primaries:
+        async with Redis(port=node.port) as client:
+            total += len(await client.client_list(_type="normal"))
+    return total
+
+
+async def has_no_more_than(cluster, connections):
+    return await connections_to(cluster) <= connections
 
 
 # --- the near cache ------------------------------------------------------------------------------

@@ -23,9 +23,9 @@ from .lane import Lane
 from .lanes import LaneMaker
 from .lease import Lease
 from .near import NearTable, Reading
-from .nodes import Nodes, Serving
+from .nodes import Node, Nodes, Serving
 from .resp import Group, Reply, error_code, is_text
-from .slotmap import parse_redirect
+from .slotmap import Endpoint, parse_redirect
 from .slots import JointStatSlot, RefusedError
 from .takeover import TakeoverError
 from .wire import Answer, Scope
@@ -138,7 +138,11 @@ class Cluster:
 
     async def call(self, group: Group) -> list[Reply]:
         await self._nodes.known()
-        return await _ask(self._nodes.primaries[slot_of(key_of(group))], group)
+        slot = slot_of(key_of(group))
+        node = self._nodes.primaries[slot]
+        replies = await _ask(node, group)
+        self._redirected(slot, node.endpoint, replies)  # who may not be sent on learns of it for the next
+        return replies
 
     async def resend(self, groups: Sequence[Group]) -> list[Reply]:
         await self._nodes.known()
@@ -152,18 +156,25 @@ class Cluster:
         redirections = 0
         while redirections < _MOST_REDIRECTIONS:
             replies = await _ask(node, group, asking=asking)
-            refusal = next((reply for reply in replies if error_code(reply) in self.elsewhere), None)
-            if refusal is None:
+            if not any(error_code(reply) in self.elsewhere for reply in replies):
                 break
-            redirect = parse_redirect(refusal, node.endpoint)
-            if redirect is None:  # its keys are on two nodes, until the rest of them has been moved as well
+            redirected = self._redirected(slot, node.endpoint, replies)
+            if redirected is None:  # its keys are on two nodes, until the rest of them has been moved as well
                 await asyncio.sleep(_TRY_AGAIN)
                 continue
             redirections += 1
-            node, asking = self._nodes.at(redirect.endpoint), not redirect.is_for_good
-            if redirect.is_for_good:
-                self._nodes.moved(slot, node)
+            node, asking = redirected
         return replies
+
+    def _redirected(self, slot: int, asked: Endpoint, replies: Sequence[Reply]) -> tuple[Node, bool] | None:
+        """Whom a node says to ask instead, and whether by ASKING; that a slot has moved for good is remembered."""
+        redirect = next(filter(None, (parse_redirect(reply, asked) for reply in replies)), None)
+        if redirect is None:
+            return None
+        node = self._nodes.at(redirect.endpoint)
+        if redirect.is_for_good:
+            self._nodes.moved(slot, node)
+        return node, not redirect.is_for_good
 
 
 async def _ask(serving: Serving, group: Group, *, asking: bool = False) -> list[Reply]:

@@ -127,16 +127,16 @@ class Engine:
 
     # --- the rest --------------------------------------------------------------------------------
 
-    async def send(self, groups: Sequence[Group]) -> list[Reply]:
-        """Send groups of requests, all in one round trip; error replies are in their places.
+    async def send_here_or_nowhere(self, groups: Sequence[Group]) -> list[Reply]:
+        """Send groups of requests once, all in one round trip; error replies are in their places.
 
         :raises CacheUnavailableError: no answer within the timeout.
         """
         deadline = self._deadline()
         first, *others = self._topology.grouped(groups)
         if not others:
-            return await self._send(first, deadline)
-        sent = (self._send(group, deadline) for group in (first, *others))
+            return await self._send_once(first, deadline)
+        sent = (self._send_once(group, deadline) for group in (first, *others))
         return [*chain.from_iterable(await asyncio.gather(*sent))]
 
     async def run(self, steps: Steps) -> bool:

@@ -139,7 +139,8 @@ class _RedisService:
         nonce = _nonce()
         guard_ms = self._engine.options.guard_ms
         questions = [token_requests(key, nonce, guard_ms) for key in guard_keys(self._scope.name, digest)]
-        replies = await self._engine.send([(requests, TOKEN_SHAPES) for requests in questions])
+        # Sent twice, the first might take the guard after all, when a clear's tombstone in it has been lost.
+        replies = await self._engine.send_here_or_nowhere([(requests, TOKEN_SHAPES) for requests in questions])
         try:
             return decode_token(replies, nonce)
         except FAILURES as error:

@@ -1,0 +1,419 @@
+"""No interleaving of fills, clears and pushes leaves a deleted blob readable; and what would.
+
+Each test looks at every state of its systems, none at a sample.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import attrs
+import pytest
+
+from tests.model import drafts
+from tests.model.explore import explore
+from tests.model.guard_model import (
+    CLUSTER,
+    GLOBAL_CLEAR,
+    GLOBAL_FILL,
+    LAYER,
+    MANIFEST,
+    NEIGHBOUR_CLEAR,
+    NEIGHBOUR_FILL,
+    ONE_NODE,
+    Guard,
+    Process,
+    Program,
+    Protocol,
+    System,
+    World,
+    processes,
+    quiet_worlds,
+    take,
+)
+from tests.model.packed import Packed, check
+from tests.model.plain import Plain, PlainState
+
+CACHED = World(frozenset({LAYER}), data=True, membership=True, descriptor=True, override=LAYER)
+UNCACHED = World(frozenset({LAYER}), data=True, membership=False, descriptor=False, override=None)
+OF_BOTH_KINDS = UNCACHED._replace(links=frozenset({LAYER, MANIFEST}))
+
+one_node_and_cluster = pytest.mark.parametrize("protocol", [ONE_NODE, CLUSTER], ids=["one node", "cluster"])
+
+Programs = tuple[tuple[str, Program], ...]
+
+
+def crashing(programs: Programs, worlds: tuple[World, ...] = quiet_worlds()) -> System:
+    """Everybody crashes as they like. No guard is lost, so that a tombstone stands for ever."""
+    return System(programs, entries_are_lost=True, worlds=worlds)
+
+
+def forgetting(programs: Programs, worlds: tuple[World, ...] = quiet_worlds()) -> System:
+    """Guards are lost at any moment, by expiry too. Clears do not crash between a delete and hiding the blob again."""
+    return System(programs, guards_are_lost=True, entries_are_lost=True, clears_end=True, worlds=worlds)
+
+
+def many(protocol: Protocol) -> Programs:
+    return processes(protocol, fills=3, clears=2, pushes=2)
+
+
+def few(protocol: Protocol) -> Programs:
+    return processes(protocol, fills=2, clears=1, pushes=1)
+
+
+def a_fill_and_a_clear(protocol: Protocol) -> Programs:
+    return processes(protocol, fills=1, clears=1)
+
+
+def story(system: System) -> list[str]:
+    """A shortest way to what must not be, from a blob that is stored and not cached, with nothing lost but guards."""
+    return check(attrs.evolve(system, worlds=(UNCACHED,), entries_are_lost=False))
+
+
+def assert_in_order(told: list[str], *steps: str) -> None:
+    places = list(map(told.index, steps))
+    assert places == sorted(places)
+
+
+# --- The protocol -------------------------------------------------------------------------------------
+
+
+@one_node_and_cluster
+def test_crashes_leave_no_deleted_blob_readable(protocol):
+    assert check(crashing(many(protocol))) == []
+
+
+@one_node_and_cluster
+def test_lost_guards_leave_no_deleted_blob_readable(protocol):
+    assert check(forgetting(many(protocol))) == []
+
+
+@one_node_and_cluster
+def test_a_tombstone_that_is_renewed_while_storage_works_or_long_after_does_no_harm(protocol):
+    programs = (*few(protocol), ("renewal", protocol.clear_cache))
+    assert check(crashing(programs)) == []
+    assert check(forgetting(programs)) == []
+
+
+@one_node_and_cluster
+def test_what_is_stored_can_be_filled_and_filled_again_after_a_clear(protocol):
+    """Nothing would be wrong either if nothing were ever cached."""
+    programs = processes(protocol, fills=1, clears=1, pushes=1)
+    packed = Packed(forgetting(programs, (UNCACHED,)))
+    ends = {world for world, processes in map(packed.unpack, packed.explore().parents) if not processes}
+    assert CACHED in ends
+    assert UNCACHED._replace(links=frozenset(), buried=frozenset({Guard.MEMBERSHIP})) in ends
+
+
+def test_a_lost_guard_and_a_clear_that_crashed_after_its_delete_leave_one_readable():
+    assert story(attrs.evolve(forgetting(a_fill_and_a_clear(ONE_NODE)), clears_end=False)) == [
+        "fill 1 takes the descriptor guard",
+        "clear 1 clears the cache",
+        "the membership guard is lost",
+        "fill 1 takes the membership guard",
+        "fill 1 looks for the layer",
+        "clear 1 deletes the layer",
+        "fill 1 writes the entry",
+    ]
+
+
+def test_so_they_do_in_a_cluster():
+    assert story(attrs.evolve(forgetting(a_fill_and_a_clear(CLUSTER)), clears_end=False)) == [
+        "fill 1 takes the descriptor guard",
+        "clear 1 buries the membership guard and unlinks",
+        "the membership guard is lost",
+        "fill 1 takes the membership guard",
+        "fill 1 looks for the layer",
+        "clear 1 deletes the layer",
+        "fill 1 writes the descriptor",
+        "fill 1 writes the override",
+        "fill 1 links",
+    ]
+
+
+def test_so_do_a_lost_guard_and_a_delete_that_storage_reports_as_failed_and_carries_out_later():
+    assert check(crashing(few(drafts.DELETES_LATE))) == []
+    assert story(forgetting(a_fill_and_a_clear(drafts.DELETES_LATE))) == [
+        "fill 1 takes the descriptor guard",
+        "clear 1 clears the cache",
+        "clear 1 clears the cache",
+        "the membership guard is lost",
+        "fill 1 takes the membership guard",
+        "fill 1 looks for the layer",
+        "clear 1 deletes the layer",
+        "fill 1 writes the entry",
+    ]
+
+
+# --- Around one repository's layers -------------------------------------------------------------------
+
+
+def in_all_scopes(protocol: Protocol) -> Programs:
+    own = processes(protocol, fills=1, clears=1, pushes=1)
+    neighbours = (("neighbour's fill", NEIGHBOUR_FILL), ("neighbour's clear", NEIGHBOUR_CLEAR))
+    return (*own, ("global fill", GLOBAL_FILL), ("global clear", GLOBAL_CLEAR), *neighbours)
+
+
+@one_node_and_cluster
+def test_crashes_in_all_scopes_leave_no_deleted_blob_readable_in_any(protocol):
+    assert check(crashing(in_all_scopes(protocol), quiet_worlds(deletes_data=True))) == []
+
+
+@one_node_and_cluster
+def test_guards_lost_in_all_scopes_leave_no_deleted_blob_readable_in_any(protocol):
+    assert check(forgetting(in_all_scopes(protocol), quiet_worlds(deletes_data=True))) == []
+
+
+def of_both_kinds(protocol: Protocol) -> Programs:
+    return (
+        ("layer's fill", protocol.fill(LAYER)),
+        ("layer's clear", protocol.clear(LAYER)),
+        ("manifest's fill", protocol.fill(MANIFEST)),
+        ("manifest's clear", protocol.clear(MANIFEST)),
+    )
+
+
+@one_node_and_cluster
+def test_crashes_leave_no_deleted_layer_readable_that_is_a_manifest_too(protocol):
+    assert check(crashing(of_both_kinds(protocol), quiet_worlds(kinds=(LAYER, MANIFEST)))) == []
+
+
+def test_nor_do_lost_guards_on_one_node():
+    assert check(forgetting(of_both_kinds(ONE_NODE), quiet_worlds(kinds=(LAYER, MANIFEST)))) == []
+
+
+def test_in_a_cluster_they_do_when_an_override_comes_later_than_tombstones_stand():
+    """No guard lies in the override's slot: a layer's, late, makes the linked manifest seem to be a layer still."""
+    programs = of_both_kinds(CLUSTER)[:3]
+    packed = Packed(System(programs, guards_are_lost=True, clears_end=True, worlds=(OF_BOTH_KINDS,)))
+    trace = packed.explore().trace
+    told = packed.story(trace)
+    assert_in_order(told, "layer's fill looks for the layer", "layer's clear deletes the layer")
+    assert_in_order(told, "the membership guard is lost", "manifest's fill looks for the manifest")
+    assert_in_order(told, "manifest's fill writes the override", "layer's fill writes the override")
+    world, processes = packed.unpack(trace[-1])
+    assert list(world.links) == [MANIFEST]
+    assert LAYER in world.readable()
+    assert not processes
+
+
+# --- Drafts -------------------------------------------------------------------------------------------
+
+
+def test_a_fill_that_looks_afterwards_may_crash_before_it_undoes():
+    assert story(crashing(a_fill_and_a_clear(drafts.UNDOING))) == [
+        "fill 1 takes the membership guard",
+        "clear 1 clears the cache",
+        "fill 1 takes the descriptor guard",
+        "fill 1 looks for the layer",
+        "clear 1 deletes the layer",
+        "fill 1 writes whatever the guards say",
+    ]
+
+
+def test_a_push_that_drops_the_mark_lets_an_old_fill_in():
+    programs = processes(drafts.MARKS_DROPPED_BY_PUSHES, fills=1, clears=1, pushes=1)
+    assert story(attrs.evolve(crashing(programs), clears_end=True)) == [
+        "fill 1 looks for the layer",
+        "clear 1 clears the cache",
+        "push 1 stores the layer",
+        "clear 1 deletes the layer",
+        "clear 1 clears the cache",
+        "push 1 drops the mark",
+        "fill 1 writes unless there is a mark",
+    ]
+
+
+def test_a_push_that_drops_a_tombstone_lets_a_fill_begin_under_a_clear_that_crashes():
+    programs = processes(drafts.TOMBSTONES_DROPPED_BY_PUSHES, fills=1, clears=1, pushes=1)
+    assert story(crashing(programs)) == [
+        "fill 1 takes the descriptor guard",
+        "clear 1 clears the cache",
+        "push 1 stores the layer",
+        "push 1 drops the mark",
+        "fill 1 takes the membership guard",
+        "fill 1 looks for the layer",
+        "clear 1 deletes the layer",
+        "fill 1 writes the entry",
+    ]
+
+
+def test_where_no_mark_means_permission_a_lost_one_lets_an_old_fill_in():
+    assert check(crashing(few(drafts.MARKS))) == []
+    assert story(forgetting(a_fill_and_a_clear(drafts.MARKS))) == [
+        "fill 1 looks for the layer",
+        "clear 1 clears the cache",
+        "clear 1 deletes the layer",
+        "clear 1 clears the cache",
+        "the membership guard is lost",
+        "fill 1 writes unless there is a mark",
+    ]
+
+
+def test_where_the_client_looks_for_the_mark_a_write_that_is_executed_late_is_let_in():
+    assert story(attrs.evolve(crashing(a_fill_and_a_clear(drafts.MARKS_SEEN_BY_THE_CLIENT)), clears_end=True)) == [
+        "fill 1 looks for the layer",
+        "fill 1 looks for a mark",
+        "clear 1 clears the cache",
+        "clear 1 deletes the layer",
+        "clear 1 clears the cache",
+        "fill 1 writes whatever the guards say",
+    ]
+
+
+# --- One thing changed --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("protocol", "last_step"),
+    [
+        (drafts.GUARDS_SEEN_BY_THE_CLIENT, "fill 1 writes whatever the guards say"),
+        (drafts.LINK_GUARD_SEEN_BY_THE_CLIENT, "fill 1 links"),
+        (drafts.DELETES_FIRST, "clear 1 deletes the layer"),
+    ],
+    ids=["the client compares the tokens", "the client compares the last token", "storage is cleared before the cache"],
+)
+def test_crashes_are_enough_when(protocol, last_step):
+    system = crashing(few(protocol), (CACHED, UNCACHED))
+    assert check(system)[-1] == last_step
+
+
+@pytest.mark.parametrize(
+    ("protocol", "last_step"),
+    [
+        (drafts.CLEARS_ONCE, "fill 1 writes the entry"),
+        (drafts.LOOKS_FIRST, "fill 1 writes the entry"),
+        (drafts.BURIED_AFTERWARDS, "fill 1 links"),
+    ],
+    ids=[
+        "the cache is cleared once",
+        "storage is asked before the tokens are taken",
+        "the membership is removed before its guard is buried",
+    ],
+)
+def test_a_lost_guard_is_enough_when(protocol, last_step):
+    assert check(crashing(few(protocol))) == []
+    assert story(forgetting(few(protocol)))[-1] == last_step
+
+
+def test_a_link_that_comes_before_the_override_shows_an_old_one():
+    """As the membership comes last, nobody sees what was left by who crashed before."""
+    system = crashing(of_both_kinds(drafts.LINKED_FIRST), quiet_worlds(kinds=(LAYER, MANIFEST)))
+    assert check(system)[-1].endswith("fill links")
+
+
+def test_a_descriptor_written_without_a_look_at_its_guard_comes_back_in_the_global_scope():
+    system = crashing(in_all_scopes(drafts.DESCRIBED_ANYHOW), quiet_worlds(deletes_data=True))
+    told = check(system)
+    assert told[-1] == "fill 1 writes the descriptor anyhow"
+    assert "global clear deletes the global" in told
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        drafts.LINKED_FIRST,
+        drafts.UNLINKED_LAST,
+        drafts.BURIED_BEFOREHAND,
+        drafts.DESCRIBED_ANYHOW,
+        drafts.DESCRIPTOR_GUARD_SPENT,
+    ],
+    ids=[
+        "the membership is written first",
+        "the membership is removed last",
+        "the guard is buried a step before",
+        "the descriptor is written without a look at its guard",
+        "the guard of the descriptor is spent",
+    ],
+)
+def test_in_one_repository_without_manifests_nothing_comes_back_though(protocol):
+    """There the guard of the membership is enough, if it lies beside it and is buried no later than that is removed."""
+    assert check(crashing(few(protocol))) == []
+    assert check(forgetting(few(protocol))) == []
+
+
+# --- The theory ---------------------------------------------------------------------------------------
+
+DRAFTS = {
+    name: draft
+    for name, draft in vars(drafts).items()
+    if isinstance(draft, Protocol) and draft not in (ONE_NODE, CLUSTER)
+}
+
+every_protocol = pytest.mark.parametrize(
+    "protocol",
+    [ONE_NODE, CLUSTER, *DRAFTS.values()],
+    ids=["one node", "cluster", *DRAFTS],
+)
+whatever_is_lost = pytest.mark.parametrize("mode", [crashing, forgetting])
+
+
+def never(_: object) -> bool:
+    return False
+
+
+def reached(system: System) -> list[tuple[World, Counter[Process]]]:
+    """Every state of a system, by the theory."""
+    packed = Packed(system)
+    return [packed.unpack(state) for state in explore(packed.initial(), packed.successors, never).parents]
+
+
+def reached_plainly(plain: Plain) -> list[PlainState]:
+    """Every state of a system, without it."""
+    return list(explore(plain.initial(), plain.successors, never).parents)
+
+
+def distinct(states: Iterable[tuple[World, Counter[Process]]]) -> set[tuple[World, frozenset[tuple[Process, int]]]]:
+    return {(world, frozenset(processes.items())) for world, processes in states}
+
+
+@every_protocol
+@whatever_is_lost
+def test_a_state_is_reached_by_the_theory_if_and_only_if_it_is_without(protocol, mode):
+    system = mode(processes(protocol, clears=1, pushes=1), (CACHED, UNCACHED))
+    by_theory = reached(system)
+    assert len(distinct(by_theory)) == len(by_theory)
+    assert distinct(by_theory) == distinct(state.project() for state in reached_plainly(Plain(system)))
+
+
+@one_node_and_cluster
+def test_so_is_one_of_three_processes(protocol):
+    system = attrs.evolve(forgetting(processes(protocol, fills=2, clears=1), (CACHED,)), entries_are_lost=False)
+    by_theory = reached(system)
+    plain = reached_plainly(Plain(system))
+    assert distinct(by_theory) == distinct(state.project() for state in plain)
+    assert len(plain) > 30 * len(by_theory)
+
+
+@every_protocol
+@whatever_is_lost
+@pytest.mark.parametrize("numbers", [{"fills": 1, "clears": 1}, {"clears": 1, "pushes": 1}], ids=" and ".join)
+def test_it_ends_in_the_worlds_in_which_it_ends_where_crashing_is_a_step(protocol, mode, numbers):
+    """A request may be under way then when its sender crashes, and SET NX and GET are two moments."""
+    system = attrs.evolve(mode(processes(protocol, **numbers), (CACHED,)), entries_are_lost=False)
+    plain = Plain(system, crashes=True)
+    assert {state.project()[0] for state in reached_plainly(plain) if plain.is_last(state)} == {
+        world
+        for world, processes in reached(system)
+        if not (system.clears_end and any(process.owes for process in processes))
+    }
+
+
+@one_node_and_cluster
+def test_a_clear_owes_from_its_delete_until_the_membership_is_gone_and_no_longer(protocol):
+    program = protocol.clear()
+    owing = [step for place, step in enumerate(program) if Process(program[place:]).owes]
+    assert [step.name for step in owing] == [protocol.clear_cache[0].name]
+    assert program.index(owing[0]) == len(protocol.clear_cache) + 1
+
+
+def test_a_taking_that_is_repeated_under_its_nonce_lets_an_old_fill_in():
+    """The theory has it that no nonce comes twice: a request that takes a guard must never be sent twice."""
+    programs = (*a_fill_and_a_clear(ONE_NODE), ("the fill's SET NX, again", (take(Guard.MEMBERSHIP),)))
+    system = forgetting(programs, (UNCACHED,))
+    assert Plain(system).explore().wrong is None
+    repeated = Plain(system, nonces=(1, 2, 1)).explore()
+    assert repeated.wrong is not None
+    _, clear, _ = repeated.wrong.processes
+    assert not clear.todo, "nobody has crashed"
