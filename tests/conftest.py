@@ -87,6 +87,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--coherence-seconds", type=float, default=10.0, help="how long near caches are tried, on each server"
     )
+    parser.addoption("--soak-operations", type=int, default=400_000, help="how much is done before memory is looked at")
+    parser.addoption("--stress-seconds", type=float, default=8.0, help="how long guards are tried on a real store")
     parser.addoption("--figures", type=Path, help="where to write what tests have measured, as JSON")
 
 

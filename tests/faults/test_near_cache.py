@@ -150,7 +150,7 @@ async def test_a_killed_server_takes_what_was_read_from_it_along(own_server):
 async def test_something_on_the_way_that_swallows_invalidations_is_found_out(own_server, proxy):
     """It lets CLIENT TRACKING through, and forwards whatever is a reply."""
     proxy.edit = partial(re.compile(rb">2\r\n\$10\r\ninvalidate\r\n\*1\r\n\$\d+\r\n[^\r]*\r\n").sub, b"")
-    async with writer(own_server.url) as elsewhere, provider(proxy.url, max_staleness=60.0) as cache:
+    async with writer(own_server.url) as elsewhere, provider(proxy.url, max_staleness=4.0) as cache:
         repository = cache.repository_scoped(NAME)
         await until(lambda: "tells of no changes" in str(cache.info()["near_cache"]["why_off"]))
         for _ in range(3):

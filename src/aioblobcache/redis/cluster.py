@@ -8,7 +8,8 @@ after some of them, under everyone who waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from itertools import chain
 from typing import Final
 
@@ -43,6 +44,7 @@ _TRY_AGAIN: Final = 0.01
 class Cluster:
     """The nodes of a Cluster, whoever they are just now."""
 
+    kind = "cluster"
     writes: Writes = ClusterWrites()
     elsewhere = frozenset({"MOVED", "ASK", "TRYAGAIN"})
 
@@ -77,8 +79,21 @@ class Cluster:
         return self._joint_stat(scope, digest, table, serving)
 
     async def _stat_later(self, scope: Scope, digest: Digest, table: NearTable | None) -> Descriptor:
-        await self._nodes.known()
-        return await self.stat(scope, digest, table)
+        async with self._knowing():
+            return await self.stat(scope, digest, table)
+
+    @asynccontextmanager
+    async def _knowing(self) -> AsyncIterator[None]:
+        """The first calls wait until it is known who serves what, and have no more time than others."""
+        if self._nodes.is_known:
+            yield
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._nodes.known()
+                yield
+        except TimeoutError as error:
+            raise unavailable(self.address, error) from error
 
     def _joint_stat(
         self, scope: Scope, digest: Digest, table: NearTable | None, serving: Sequence[Serving]
@@ -110,8 +125,8 @@ class Cluster:
         return future
 
     async def stat_many(self, scope: Scope, digests: Sequence[Digest], table: NearTable | None) -> list[Answer]:
-        await self._nodes.known()
-        return await asyncio.gather(*(self._answer(scope, digest, table) for digest in digests))
+        async with self._knowing():
+            return await asyncio.gather(*(self._answer(scope, digest, table) for digest in digests))
 
     async def _answer(self, scope: Scope, digest: Digest, table: NearTable | None) -> Answer:
         try:
@@ -137,16 +152,16 @@ class Cluster:
         return groups
 
     async def call(self, group: Group) -> list[Reply]:
-        await self._nodes.known()
         slot = slot_of(key_of(group))
-        node = self._nodes.primaries[slot]
-        replies = await _ask(node, group)
+        async with self._knowing():
+            node = self._nodes.primaries[slot]
+            replies = await _ask(node, group)
         self._redirected(slot, node.endpoint, replies)  # who may not be sent on learns of it for the next
         return replies
 
     async def resend(self, groups: Sequence[Group]) -> list[Reply]:
-        await self._nodes.known()
-        return [*chain.from_iterable(await asyncio.gather(*map(self._follow, groups)))]
+        async with self._knowing():
+            return [*chain.from_iterable(await asyncio.gather(*map(self._follow, groups)))]
 
     async def _follow(self, group: Group) -> list[Reply]:
         """Send requests to where their slot is, wherever that turns out to be."""
@@ -171,7 +186,7 @@ class Cluster:
         redirect = next(filter(None, (parse_redirect(reply, asked) for reply in replies)), None)
         if redirect is None:
             return None
-        node = self._nodes.at(redirect.endpoint)
+        node = self._nodes.named(redirect.endpoint)
         if redirect.is_for_good:
             self._nodes.moved(slot, node)
         return node, not redirect.is_for_good

@@ -70,7 +70,8 @@ class Engine:
         unsupported = next((lane.unsupported for lane in lanes if lane.unsupported), None)
         return {
             "address": self.address,
-            "road": "lane" if unsupported is None else "pipeline",
+            "topology": self._topology.kind,
+            "road": "lane" if unsupported is None else "none" if self._topology.kind == "cluster" else "pipeline",
             "why_no_lane": None if unsupported is None else str(unsupported),
             "lanes": len(lanes),
             "lanes_open": sum(lane.is_open for lane in lanes),

@@ -28,8 +28,10 @@ __all__ = ["Node", "Nodes", "Serving"]
 
 _log = logging.getLogger("aioblobcache.cluster")
 
-# Between two questions about who serves what, in seconds, while a node is away or something has moved.
-_PAUSE: Final = 0.1
+# Between two questions about who serves what, in seconds, each drawn from half of it to the whole: it doubles while a
+# node stays away, so that a thousand processes do not ask all the time.
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 1.0
 
 
 class Serving(Protocol):
@@ -113,7 +115,7 @@ class Nodes:
     def open(self) -> None:
         """Begin to connect and to learn, on the running event loop."""
         for seed in self._seeds:
-            self.at(seed)
+            self._at(seed)
         self._is_outdated.set()
         self._learner = asyncio.get_running_loop().create_task(self._keep_learning())
 
@@ -128,18 +130,17 @@ class Nodes:
     async def known(self) -> None:
         """Return when it is known who serves what.
 
-        :raises CacheUnavailableError: nobody tells, or not in time.
+        :raises CacheUnavailableError: nobody tells.
         """
-        if not self._is_settled.is_set():
-            try:
-                async with asyncio.timeout(self._maker.options.timeout):
-                    await self._is_settled.wait()
-            except TimeoutError as error:
-                raise unavailable(self.address, error) from error
+        await self._is_settled.wait()
         if not self.is_known:
             raise unavailable(self.address, self._failure) from cause_of(self._failure)
 
-    def at(self, endpoint: Endpoint) -> Node:
+    def named(self, endpoint: Endpoint) -> Node:
+        """The node that others call so; the client may know that it is reached elsewhere."""
+        return self._at(Endpoint(*self._client.nodes_manager.remap_host_port(*endpoint)))
+
+    def _at(self, endpoint: Endpoint) -> Node:
         """The node there; lanes to it are begun when it is first heard of."""
         node = self._known.get(endpoint)
         if node is None:
@@ -175,19 +176,23 @@ class Nodes:
     # --- learning --------------------------------------------------------------------------------
 
     async def _keep_learning(self) -> None:
+        pause = _FIRST_PAUSE
         while True:
             await self._is_outdated.wait()
             self._is_outdated.clear()
             try:
                 self._use(await self._learn())
-            except (*FAILURES, CacheUnavailableError) as failure:
+            except Exception as failure:  # whatever it is, the next question may be answered
                 if str(failure) != str(self._failure):
                     _log.warning("nobody says who serves what in %s: %s", self.address, failure)
                 self._failure = failure
                 self._is_outdated.set()
             self._is_settled.set()
-            await asyncio.sleep(_PAUSE)
-            if not all(node.is_open for node in self._known.values()):
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            if all(node.is_open for node in self._known.values()):
+                pause = _FIRST_PAUSE
+            else:
                 self._is_outdated.set()  # it may have been replaced
 
     async def _learn(self) -> list[SlotRange]:
@@ -218,7 +223,7 @@ class Nodes:
         random.shuffle(connected)
         yield from connected
         for seed in self._seeds:
-            yield self.at(seed)
+            yield self._at(seed)
 
     def _use(self, ranges: Sequence[SlotRange]) -> None:
         """Serve by what was learned: begin with new nodes, and leave those that have nothing to do any more."""
@@ -227,11 +232,11 @@ class Nodes:
         used: set[Node] = set()
         for span in ranges:
             slots, count = slice(span.first, span.last + 1), span.last + 1 - span.first
-            primary = self.at(self._reached_at(span.primary))
+            primary = self.named(span.primary)
             primaries[slots] = [primary] * count
             used.add(primary)
             if self._reads_replicas:
-                replicas = [self.at(self._reached_at(endpoint)) for endpoint in span.replicas]
+                replicas = [self.named(endpoint) for endpoint in span.replicas]
                 readers[slots] = [_Replicas(primary, replicas)] * count
                 used.update(replicas)
         self.primaries = primaries
@@ -242,10 +247,6 @@ class Nodes:
         for node in [*self._known.values()]:
             if node not in used:
                 self._leave(node)
-
-    def _reached_at(self, endpoint: Endpoint) -> Endpoint:
-        """Where the client says that a node is reached that calls itself so."""
-        return Endpoint(*self._client.nodes_manager.remap_host_port(*endpoint))
 
     def _leave(self, node: Node) -> None:
         del self._known[node.endpoint]

@@ -255,9 +255,10 @@ class RedisBlobDescriptorCache(_RedisService):
     def info(self) -> dict[str, Any]:
         """What is in use now, for people and dashboards.
 
-        ``road``: ``"lane"``, or ``"pipeline"`` where the client's connections cannot be taken over, and
-        then ``why_no_lane``. ``address``, ``lanes``, ``lanes_open``, ``in_flight`` and ``waiting`` (requests),
-        ``reconnects`` (since the provider was entered). ``near_cache``: the fields of
+        ``topology``: ``"node"``, ``"sentinel"`` or ``"cluster"``. ``road``: ``"lane"``, or where the client's
+        connections cannot be taken over ``"pipeline"`` (in a Cluster ``"none"``), and then ``why_no_lane``.
+        ``address``, ``lanes``, ``lanes_open``, ``in_flight`` and ``waiting`` (requests), ``reconnects`` (since the
+        provider was entered). ``near_cache``: the fields of
         :class:`~aioblobcache.NearCacheStats`, or ``None`` if none was asked for.
         """
         return self._engine.info()

@@ -15,7 +15,6 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from .failures import FAILURES
 from .keeper import end
 from .lanes import LaneMaker
 from .resp import Group, Reply, error_code
@@ -36,6 +35,8 @@ _PAUSE: Final = 1.0
 
 class MasterByName(OneNode):
     """The master of a service."""
+
+    kind = "sentinel"
 
     def __init__(self, client: Redis, maker: LaneMaker) -> None:
         super().__init__(client, maker, prepare=_require_master)
@@ -75,7 +76,7 @@ class MasterByName(OneNode):
         while True:
             try:
                 await self._watch(sentinel)
-            except FAILURES as error:
+            except Exception as error:  # redis-py's connecting fails in more ways than it declares
                 _log.debug("lost a Sentinel of %s: %r", self._service, error)
             await asyncio.sleep(_PAUSE)
 
@@ -98,13 +99,13 @@ class MasterByName(OneNode):
         if message["type"] != "message":
             return
         data = message["data"]
-        service, *old, _new_host, _new_port = (data.decode() if isinstance(data, bytes) else data).split()
-        if service != self._service or len(old) != 2:
+        words = (data.decode() if isinstance(data, bytes) else data).split()
+        if len(words) != 5 or words[0] != self._service or not words[2].isdecimal():
             return
         # The others hear of it from this one, up to two seconds later: it is to be asked first.
         known = self._sentinels.sentinels
         known.sort(key=lambda other: other is not sentinel)
-        self._leave((old[0], int(old[1])), "a Sentinel says so")
+        self._leave((words[1], int(words[2])), "a Sentinel says so")
 
 
 async def _require_master(connection: AbstractConnection) -> None:

@@ -71,12 +71,10 @@ async def take_over(
         await connection.connect()  # type: ignore[no-untyped-call]
         if prepare is not None:
             await prepare(connection)
-    except ResponseError as error:
-        if "HELLO" in str(error) or "NOPROTO" in str(error):
-            raise TakeoverError("the server does not speak RESP3") from error
-        raise
-    except BaseException:
+    except BaseException as error:
         _abandon(connection)  # cancelled, perhaps: redis-py leaves open what it had opened so far
+        if isinstance(error, ResponseError) and ("HELLO" in str(error) or "NOPROTO" in str(error)):
+            raise TakeoverError("the server does not speak RESP3") from error
         raise
     reader, writer = getattr(connection, "_reader", None), getattr(connection, "_writer", None)
     transport = getattr(writer, "transport", None)

@@ -35,6 +35,7 @@ _PIECE: Final = 256
 class Topology(Protocol):
     """The nodes that serve a provider. What one asks of it fails as a lane's own methods do."""
 
+    kind: str  # "node", "sentinel" or "cluster"
     writes: Writes  # how entries are written
     elsewhere: frozenset[str]  # the codes of error replies that :meth:`resend` knows a way around
 
@@ -83,6 +84,7 @@ class Topology(Protocol):
 class OneNode:
     """One node. Requests that a lane is no way for go by redis-py's own connections."""
 
+    kind = "node"
     writes: Writes = OneNodeWrites()
     # "Elsewhere" or "not now": redis-py knows what to do with each.
     elsewhere = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN"})
