@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ..observer import NearCacheStats
 from .heartbeat import Heartbeat, boot_time
@@ -21,12 +21,12 @@ class Coherence:
         self._options = options
         self._heartbeats: list[Heartbeat] = []
 
-    def companion(self, address: str, serves: Callable[[bytes], bool]) -> Heartbeat:
-        """For another lane, to a server for which ``serves`` says whether a key is its own."""
+    def companion(self, address: str, probe_key: Callable[[], Awaitable[bytes]]) -> Heartbeat:
+        """For another lane; see :class:`Heartbeat`."""
         heartbeat = Heartbeat(
             Source(self.near),
             address,
-            serves,
+            probe_key,
             max_staleness=self._options.max_staleness,
             clock=boot_time,
             report=self._report,

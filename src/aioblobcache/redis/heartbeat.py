@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final
 
@@ -35,10 +34,6 @@ _PAUSE: Final = 1.0
 _UNCONFIRMED: Final = "no lane is connected and confirmed"
 
 _ROLE: Final[Request] = (b"ROLE",)
-_PROBE: Final = b"aioblobcache::probe::"
-
-# So many keys are looked at for one in a slot of the server: enough if it has a thousandth of the slots.
-_TRIES: Final = 10_000
 
 
 class _RefusedError(Exception):
@@ -46,13 +41,16 @@ class _RefusedError(Exception):
 
 
 class Heartbeat:
-    """Keeps the lease of one source, on one connection after the other."""
+    """Keeps the lease of one source, on one connection after the other.
+
+    ``probe_key`` gives a key of nobody's, in a slot of the server if it has slots.
+    """
 
     def __init__(
         self,
         source: Source,
         address: str,
-        serves: Callable[[bytes], bool],
+        probe_key: Callable[[], Awaitable[bytes]],
         *,
         max_staleness: float,
         clock: Callable[[], float],
@@ -62,7 +60,7 @@ class Heartbeat:
         self._refusal: str | None = None
         self._is_on = False  # as the log has it
         self._address = address
-        self._serves = serves
+        self._probe_key = probe_key
         self._interval = max_staleness / _BEATS
         self._clock = clock
         self._report = report
@@ -94,7 +92,7 @@ class Heartbeat:
 
         What was asked on this connection before is answered before, finds no confirmed lease, and is not kept.
         """
-        key = self._probe_key()
+        key = await self._probe_key()
         self.source.await_invalidation(key)
         # What a connection itself invalidates it is told right behind the reply: before that to the PING.
         await self._ask(
@@ -102,14 +100,6 @@ class Heartbeat:
             [(b"CLIENT", b"TRACKING", b"ON"), _ROLE, (b"GET", key), (b"SET", key, b"", b"PX", b"1"), (b"PING",)],
             [is_text, _is_role, is_text, is_text, is_text],
         )
-
-    def _probe_key(self) -> bytes:
-        """A key of nobody's, in a slot of the server."""
-        for _ in range(_TRIES):
-            key = _PROBE + secrets.token_hex(16).encode()
-            if self._serves(key):
-                return key
-        raise _RefusedError("the server has no slots")
 
     async def _beat(self, lane: Lane) -> None:
         await self._ask(lane, [_ROLE], [_is_role])

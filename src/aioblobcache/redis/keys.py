@@ -12,6 +12,7 @@ blob visible as its hash tag, so that a Cluster keeps both in one slot.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 
 from redis.crc import key_slot
@@ -26,6 +27,7 @@ __all__ = [
     "membership_guard_key",
     "membership_key",
     "override_key",
+    "probe_key",
     "slot_of",
     "subject_of",
 ]
@@ -54,6 +56,11 @@ def descriptor_guard_key(digest: str) -> bytes:
 def membership_guard_key(name: str, digest: str) -> bytes:
     """The guard of a blob's membership in a repository."""
     return f"aioblobcache::guard::{{repository::{name}::blobs}}::{digest}".encode()
+
+
+def probe_key() -> bytes:
+    """A key that nobody has used before, by which a near cache sees whether it is told of changes."""
+    return f"aioblobcache::probe::{secrets.token_hex(16)}".encode()
 
 
 def subject_of(key: bytes) -> tuple[str, str]:

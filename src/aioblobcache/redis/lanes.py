@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from .coherence import Coherence
 from .keeper import Connect
+from .keys import probe_key
 from .lane import Lane
 from .options import RedisOptions
 from .scripts import Script
@@ -14,8 +15,8 @@ from .writes import load_request
 __all__ = ["LaneMaker", "close_all"]
 
 
-def _any_key(_key: bytes) -> bool:
-    return True
+async def _any_key() -> bytes:
+    return probe_key()
 
 
 class LaneMaker:
@@ -32,11 +33,12 @@ class LaneMaker:
         known: Sequence[Script],
         *,
         on_lost: Callable[[], None] | None = None,
-        serves: Callable[[bytes], bool] = _any_key,
+        probe: Callable[[], Awaitable[bytes]] = _any_key,
     ) -> Lane:
         """A lane on the running event loop, to a server that is taught the scripts.
 
-        ``on_lost`` is called whenever it has no connection any more; ``serves``: whether a key is the server's.
+        ``on_lost`` is called whenever it has no connection any more; ``probe`` gives a key of nobody's
+        that the server serves.
         """
         return Lane(
             connect,
@@ -46,7 +48,7 @@ class LaneMaker:
             connect_timeout=max(self.options.connect_timeout, self.options.timeout),
             longest_pause=self.options.longest_pause,
             greeting=[load_request(script) for script in known],
-            companion=None if self._coherence is None else self._coherence.companion(address, serves),
+            companion=None if self._coherence is None else self._coherence.companion(address, probe),
             on_lost=on_lost,
         )
 

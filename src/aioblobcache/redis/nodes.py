@@ -18,7 +18,7 @@ from ..errors import CacheUnavailableError
 from . import scripts
 from .failures import FAILURES, cause_of, unavailable
 from .keeper import end
-from .keys import slot_of
+from .keys import probe_key, slot_of
 from .lane import Lane
 from .lanes import LaneMaker, close_all
 from .slotmap import SLOTS, Endpoint, SlotRange, is_slots, parse_slots
@@ -32,6 +32,9 @@ _log = logging.getLogger("aioblobcache.cluster")
 # node stays away, so that a thousand processes do not ask all the time.
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
+
+# So many keys are looked at for one in a slot of a node: enough for one that has a hundredth of the slots.
+_TRIES: Final = 1_000
 
 
 class Serving(Protocol):
@@ -158,15 +161,20 @@ class Nodes:
                     str(endpoint),
                     scripts.FOR_CLUSTER,
                     on_lost=self._is_outdated.set,
-                    serves=partial(self._serves, endpoint),
+                    probe=partial(self._probe_key, endpoint),
                 )
                 for _ in range(self._maker.options.lanes)
             ]
             node = self._known[endpoint] = Node(endpoint, lanes)
         return node
 
-    def _serves(self, endpoint: Endpoint, key: bytes) -> bool:
-        return self.primaries[slot_of(key)] is self._known.get(endpoint)
+    async def _probe_key(self, endpoint: Endpoint) -> bytes:
+        await self.known()
+        for _ in range(_TRIES):
+            key = probe_key()
+            if self.primaries[slot_of(key)] is self._known.get(endpoint):
+                return key
+        raise CacheUnavailableError(str(endpoint), "it serves no slots")
 
     def moved(self, slot: int, node: Node) -> None:
         """A node says that another one serves the slot."""
