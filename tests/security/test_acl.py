@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from aioblobcache import CacheUnavailableError, RedisBlobDescriptorCache
 from aioblobcache.conformance import GuardedCacheConformance, descriptor_of, digest_of
 from aioblobcache.redis.keys import slot_of
-from tests.waiting import until
+from tests.waiting import until, until_server_says
 
 pytestmark = pytest.mark.anyio
 
@@ -121,3 +121,24 @@ async def test_without_the_right_to_tracking_the_near_cache_is_off_and_says_why(
         await until(lambda: "client|tracking" in str(cache.info()["near_cache"]["why_off"]))
         await cache.set_descriptor(digest_of("x"), descriptor_of("x"))
         assert await cache.stat(digest_of("x")) == descriptor_of("x")
+
+
+async def test_the_sentinels_grant_no_more_than_the_documentation_says(sentinels, minimal_acl):
+    for sentinel in sentinels.sentinels:
+        await set_user(sentinel.port, "-@all", "+sentinel|masters", "+subscribe", "+ping", "&+switch-master")
+    for node in sentinels.servers:
+        await set_user(node.port, *minimal_acl)
+    hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels.sentinels)
+    credentials = f"sentinel_username=registry&sentinel_password={PASSWORD}"
+    url = f"redis+sentinel://registry:{PASSWORD}@{hosts}/{sentinels.service}?{credentials}"
+    blob = descriptor_of("x")
+    async with RedisBlobDescriptorCache.from_url(url, timeout=10.0) as cache:
+        await cache.set_descriptor(blob.digest, blob)
+        assert await cache.stat(blob.digest) == blob
+        for sentinel in sentinels.sentinels:
+            async with Redis(port=sentinel.port) as admin:
+                await until_server_says(lambda admin=admin: is_listened_to(admin))
+
+
+async def is_listened_to(sentinel):
+    return any(one["user"] == "registry" and one["sub"] == "1" for one in await sentinel.client_list(_type="pubsub"))

@@ -12,18 +12,19 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
-import obstore
 import pytest
 from redis.asyncio import Redis
 
 from aioblobcache import BlobUnknownError, connect
 from aioblobcache.storage import RegistryStorage
 from tests.servers import REDIS, VALKEY, RedisServer, running
-from tests.stress.worker import CONTENTS, DIGESTS, NAMES
+from tests.stress.worker import CLEARED, NAMES, PUSHED, digest_of, now
 
 pytestmark = pytest.mark.anyio
 
@@ -78,33 +79,36 @@ def workers(url, folder):
         started.kill_all()
 
 
-async def lose_guards(client, draw, done):
-    """Some of them, or all with everything else."""
-    if draw.random() < 0.2:
-        await client.flushall()
-        done["flushed"] += 1
-        return
-    async for key in client.scan_iter(match="aioblobcache::guard::*"):
-        if draw.random() < 0.5:
-            done["guards lost"] += await client.delete(key)
-
-
-async def disturb(workers, client, draw, done):
+async def lose_guards(workers, client, draw, done, seconds):
+    """Some of them, and now and then all with everything else: not near the end, of which something is to be seen."""
+    begun = time.monotonic()
     while workers.go_on:
         await asyncio.sleep(draw.random() * 0.1)
-        await lose_guards(client, draw, done)
+        if draw.random() < 0.05 and time.monotonic() < begun + seconds / 4:
+            await client.flushall()
+        async for key in client.scan_iter(match="aioblobcache::guard::*"):
+            if draw.random() < 0.5:
+                done["guards lost"] += await client.delete(key)
+
+
+async def trouble(workers, draw, done):
+    """Suspend one after the other for up to three times as long as a guard lives, and kill one now and then."""
+    for number in count():
+        if not workers.go_on:
+            return
+        await asyncio.sleep(draw.random() * 0.1)
         place = draw.randrange(len(ROLES))
         role, process = workers.running[place]
-        if draw.random() < 0.3 and role != "clear":
+        if number % 4 == 3 and role != "clear":
             await asyncio.to_thread(workers.kill, place)
             done["killed"] += 1
-        elif draw.random() < 0.5:
-            process.send_signal(signal.SIGSTOP)
-            try:
-                await asyncio.sleep(draw.random() * 3 * GUARD_TTL)
-            finally:
-                process.send_signal(signal.SIGCONT)
-            done["suspended"] += 1
+            continue
+        process.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(draw.random() * 3 * GUARD_TTL)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        done["suspended"] += 1
 
 
 @pytest.mark.timeout(0)
@@ -118,8 +122,7 @@ async def test_whatever_happens_to_guards_and_processes_nothing_is_readable_that
     store = tmp_path / "store"
     store.mkdir()
     storage = RegistryStorage.from_url(f"file://{store}")
-    for digest, content in zip(DIGESTS, CONTENTS, strict=True):
-        await obstore.put_async(storage.store, storage.layout.data(digest), content)
+    first = now()
     with ExitStack() as stack:
         if topology == "cluster":
             cluster = request.getfixturevalue("valkey_cluster")
@@ -132,27 +135,29 @@ async def test_whatever_happens_to_guards_and_processes_nothing_is_readable_that
         started = stack.enter_context(workers(url, store))
         clients = [Redis(port=port) for port in ports]
         async with asyncio.TaskGroup() as disturbers:
+            disturbers.create_task(trouble(started, draw, done))
             for client in clients:
-                disturbers.create_task(disturb(started, client, draw, done))
+                disturbers.create_task(lose_guards(started, client, draw, done, seconds))
             await asyncio.sleep(seconds)
             started.go_on = False
         await asyncio.to_thread(started.stop)
-        readable, wrong = await compare(url, storage)
+        readable, wrong = await compare(url, storage, range(first + min(CLEARED), now() + max(PUSHED) + 1))
         for client in clients:
             await client.aclose()
     figures(**{key.replace(" ", "_"): count for key, count in {**done, **started.done}.items()}, readable=readable)
     assert wrong == []
-    assert started.done["found"] > 100
-    assert started.done["cleared"] > 20
+    # Of those who were killed nobody knows what they have done.
+    assert readable > 10
+    assert started.done["cleared"] > 10
     assert min(done["killed"], done["suspended"], done["guards lost"]) > 0
 
 
-async def compare(url, storage):
+async def compare(url, storage, numbers):
     """How many blobs the cache says are there, and which of them storage does not have."""
     readable, wrong = 0, []
     async with connect(url, timeout=10.0) as cache:
         for name in NAMES:
-            for digest in DIGESTS:
+            for digest in map(digest_of, numbers):
                 try:
                     await cache.repository_scoped(name).stat(digest)
                 except BlobUnknownError:

@@ -9,7 +9,10 @@ import asyncio
 import json
 import random
 import sys
+import time
 from collections import Counter
+
+import obstore
 
 from aioblobcache import (
     BlobUnknownError,
@@ -23,11 +26,27 @@ from aioblobcache.cli.sample import link_blob
 from aioblobcache.storage import RegistryStorage
 
 NAMES = ("team/app", "other/app")
-CONTENTS = [b"blob %d" % number for number in range(12)]
-DIGESTS = [Digest.of(content) for content in CONTENTS]
 
-# What storage takes at most, in seconds: longer than a guard lives, now and then.
-LONGEST = 0.05
+# Blobs are numbered, and their time comes by the clock, so many a second: each is pushed and asked for, a while later
+# cleared, and then left alone, so that what went wrong with it stays to be seen.
+RATE = 50
+PUSHED, ASKED, CLEARED = range(4), range(-30, 4), range(-30, -20)
+
+# What storage takes at most, in seconds.
+LONGEST = 0.2
+
+
+def content_of(number):
+    return b"blob %d" % number
+
+
+def digest_of(number):
+    return Digest.of(content_of(number))
+
+
+def now():
+    """The number of the blob whose time begins."""
+    return int(time.time() * RATE)
 
 
 class SlowBlobs:
@@ -68,18 +87,18 @@ class SlowStorage:
 
 async def fill(statter, storage, name, number, done):
     try:
-        await statter.stat(DIGESTS[number])
+        await statter.stat(digest_of(number))
         done["found"] += 1
     except BlobUnknownError:
         done["unknown"] += 1
 
 
 async def push(statter, storage, name, number, done):
-    await link_blob(storage, name, DIGESTS[number])
+    digest = digest_of(number)
+    await obstore.put_async(storage.store, storage.layout.data(digest), content_of(number))
+    await link_blob(storage, name, digest)
     try:
-        await statter.set_descriptor(
-            DIGESTS[number], Descriptor(DIGESTS[number], len(CONTENTS[number]), "application/octet-stream")
-        )
+        await statter.set_descriptor(digest, Descriptor(digest, len(content_of(number)), "application/octet-stream"))
         done["pushed"] += 1
     except (BlobUnknownError, CacheUnavailableError):
         done["pushed in vain"] += 1
@@ -89,7 +108,7 @@ async def clear(statter, storage, name, number, done):
     """Until it has succeeded: a clear that was given up half way leaves its second half to be done."""
     while True:
         try:
-            await statter.clear(DIGESTS[number])
+            await statter.clear(digest_of(number))
         except BlobUnknownError:
             done["cleared in vain"] += 1
         except CacheUnavailableError:
@@ -100,8 +119,7 @@ async def clear(statter, storage, name, number, done):
         return
 
 
-ROLES = {"fill": fill, "push": push, "clear": clear}
-CALLERS = {"fill": 8, "push": 2, "clear": 2}
+ROLES = {"fill": (fill, ASKED, 16), "push": (push, PUSHED, 4), "clear": (clear, CLEARED, 8)}
 
 
 async def main(role, url, folder, seed, guard_ttl):
@@ -115,11 +133,12 @@ async def main(role, url, folder, seed, guard_ttl):
 
         async def call():
             while not ended.is_set():
-                name, number = draw.choice(NAMES), draw.randrange(len(DIGESTS))
-                await ROLES[role](registry.blobs(name), storage, name, number, done)
+                name, number = draw.choice(NAMES), now() + draw.choice(when)
+                await act(registry.blobs(name), storage, name, number, done)
                 await asyncio.sleep(draw.random() * 0.01)
 
-        await asyncio.gather(*(call() for _ in range(CALLERS[role])))
+        act, when, callers = ROLES[role]
+        await asyncio.gather(*(call() for _ in range(callers)))
     print(json.dumps(done))  # noqa: T201
 
 
