@@ -23,9 +23,9 @@ import attrs
 
 from .answers import is_right, require
 from .corpus import Blob, Corpus
-from .jobs import MISS, MIXED, WRITE_EVERY, Job, Measurement
+from .jobs import BARE, MISS, MIXED, WRITE_EVERY, Job, Measurement
 from .memory import forget_peak_memory, memory_bytes
-from .near import Questions, blobs_of, is_in_chunks, warm, work_in_chunks
+from .near import BareDict, Questions, blobs_of, is_in_chunks, warm, work_in_chunks
 from .peers import CLUSTER_PEERS, PYTHON_PEERS
 from .peers.interface import Answer, NearPeer, Peer
 
@@ -48,27 +48,33 @@ async def serve(open_peer: Callable[[int], AbstractAsyncContextManager[Peer]], c
                 if job.workload != ready_for:
                     ready_for = job.workload
                     questions = None
+                    asked = BareDict() if job.workload in BARE else cast("NearPeer", peer)
                     if kept or is_in_chunks(job):
-                        questions = Questions(cast("NearPeer", peer), drawn)
-                    if kept and questions:
-                        await warm(cast("NearPeer", peer), questions)
+                        questions = Questions(asked, drawn)
+                    if kept and questions and not isinstance(asked, BareDict):
+                        await warm(asked, questions)
                 # What stands here for ever is not to be searched for garbage again and again.
                 gc.unfreeze()
                 gc.collect()
                 gc.freeze()
-                measurement = await _work(peer, questions, drawn, repositories, job)
+                measurement = await _work(peer, asked, questions, drawn, repositories, job)
                 print(json.dumps(attrs.asdict(measurement)), flush=True)  # noqa: T201
                 line = await asyncio.to_thread(sys.stdin.readline)
 
 
 async def _work(
-    peer: Peer, questions: Questions | None, drawn: Sequence[Blob], repositories: dict[str, list[Blob]], job: Job
+    peer: Peer,
+    asked: NearPeer | BareDict,
+    questions: Questions | None,
+    drawn: Sequence[Blob],
+    repositories: dict[str, list[Blob]],
+    job: Job,
 ) -> Measurement:
     told_before = cast("NearPeer", peer).invalidations() if job.kept else 0
     forget_peak_memory()
     cpu = time.process_time()
     if questions and is_in_chunks(job):
-        latencies, seconds = await work_in_chunks(cast("NearPeer", peer), questions, job)
+        latencies, seconds = await work_in_chunks(asked, questions, job)
     else:
         latencies, seconds = await _work_side_by_side(peer, drawn, repositories, job)
     cpu = time.process_time() - cpu

@@ -23,7 +23,21 @@ from . import ceiling
 from .ceiling import Ceiling, measure_ceiling
 from .corpus import Corpus, write_corpus
 from .footprint import measure_footprint
-from .jobs import HIT, IN_STORM, MISS, MIXED, NEAR_JOBS, ON_CLUSTER, PEEK, PEEK_UNIFORM, WITHOUT, Job, Measurement, many
+from .jobs import (
+    BARE,
+    HIT,
+    IN_STORM,
+    MISS,
+    MIXED,
+    NEAR_JOBS,
+    ON_CLUSTER,
+    PEEK,
+    PEEK_UNIFORM,
+    WITHOUT,
+    Job,
+    Measurement,
+    many,
+)
 from .peers import CLUSTER_PEERS, PEERS, GoKind, MissingPeerError, PeerKind
 from .results import Results, Sample
 from .server import Server, running_cluster, running_server
@@ -73,7 +87,7 @@ class PeerProcess:
     def does(self, job: Job) -> bool:
         """Whether it has what the job needs."""
         kind = self._kind
-        if job.workload in (PEEK, PEEK_UNIFORM):
+        if job.workload in (PEEK, PEEK_UNIFORM, *BARE):
             return kind.has_peek
         if job.batch > 1:
             return kind.has_stat_many

@@ -7,6 +7,7 @@ from typing import Final
 import attrs
 
 __all__ = [
+    "BARE",
     "COLD",
     "HIT",
     "HOTTEST",
@@ -26,7 +27,9 @@ __all__ = [
     "WITHOUT",
     "Job",
     "Measurement",
+    "as_bare",
     "many",
+    "without_bare",
 ]
 
 HIT: Final = "hit"  # each stat is of a blob that the repository holds
@@ -42,6 +45,9 @@ NEAR_UNIFORM: Final = "near hit, uniform"
 NEAR_SPREAD: Final = "near hit, 500 repositories"
 PEEK: Final = "peek"
 PEEK_UNIFORM: Final = "peek, uniform"
+# The same from a bare dict, with a look at the clock: what the machine does at most just then.
+_BARE: Final = ", a bare dict"
+BARE: Final = tuple(workload + _BARE for workload in (NEAR, NEAR_UNIFORM, PEEK, PEEK_UNIFORM))
 # Drawn as for HIT, with a near cache that answers nine in ten, and without it.
 NINE_IN_TEN: Final = "nine in ten near"
 WITHOUT: Final = "the same without"
@@ -63,6 +69,16 @@ _FEW_KEPT: Final = 1_000
 def many(batch: int) -> str:
     """The workload that asks for ``batch`` blobs of a repository at once."""
     return f"stat_many({batch})"
+
+
+def as_bare(workload: str) -> str:
+    """The workload that asks a bare dict the same."""
+    return workload + _BARE
+
+
+def without_bare(workload: str) -> str:
+    """The workload that is asked of a near cache."""
+    return workload.removesuffix(_BARE)
 
 
 @attrs.frozen
@@ -101,6 +117,7 @@ NEAR_JOBS: Final = (
     (NEAR_SPREAD, 1, _ALL_KEPT),
     (PEEK, 1, _ALL_KEPT),
     (PEEK_UNIFORM, 1, _ALL_KEPT),
+    *((workload, 1, _ALL_KEPT) for workload in BARE),
     (WITHOUT, 128, 0),
     (NINE_IN_TEN, 128, _MOST_POPULAR),
     (COLD, 128, _FEW_KEPT),

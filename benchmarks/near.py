@@ -12,9 +12,13 @@ from typing import Final
 
 import attrs
 
+from aioblobcache import Descriptor, Digest
+from aioblobcache.redis.heartbeat import boot_time
+
 from .answers import WrongAnswerError, is_right, require
 from .corpus import MIRROR, Blob, Corpus
 from .jobs import (
+    BARE,
     COLD,
     HOTTEST,
     IN_STORM,
@@ -26,10 +30,11 @@ from .jobs import (
     PEEK_UNIFORM,
     WITHOUT,
     Job,
+    without_bare,
 )
 from .peers.interface import Answer, NearPeer
 
-__all__ = ["Questions", "blobs_of", "is_in_chunks", "warm", "work_in_chunks"]
+__all__ = ["BareDict", "Questions", "blobs_of", "is_in_chunks", "warm", "work_in_chunks"]
 
 # Two readings of the clock take as long as a hit does, so these are asked for so many blobs between two.
 _CHUNKS: Final = {
@@ -40,6 +45,7 @@ _CHUNKS: Final = {
     PEEK_UNIFORM: 1_000,
     NINE_IN_TEN: 20,
     WITHOUT: 20,
+    **dict.fromkeys(BARE, 1_000),
 }
 
 # A slow peer is warmed by what it is asked for first.
@@ -55,6 +61,7 @@ _LONGEST_UNSERVED: Final = 1.0  # seconds
 
 def blobs_of(workload: str, corpus: Corpus) -> list[Blob]:
     """The blobs that a workload asks for, in order."""
+    workload = without_bare(workload)
     if workload in (NEAR_UNIFORM, PEEK_UNIFORM):
         return _in_mirror(_shuffled(corpus))
     if workload in (NEAR, PEEK):
@@ -81,7 +88,7 @@ class Questions:
     would drive out of the processor's caches what the peer needs for the next.
     """
 
-    def __init__(self, peer: NearPeer, blobs: Sequence[Blob]) -> None:
+    def __init__(self, peer: NearPeer | BareDict, blobs: Sequence[Blob]) -> None:
         self.prepared = peer.prepare(blobs)
         self._blobs = blobs
         self._right: list[Answer | None] = [None] * len(blobs)
@@ -95,6 +102,34 @@ class Questions:
             if answer is not None and answer is not self._right[place]:
                 require(is_right(answer, self._blobs[place]), answer, self._blobs[place])
                 self._right[place] = answer
+
+
+class BareDict:
+    """Answers by digest in a dict, and a look at the clock: in the place of a peer with a near cache."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, Answer] = {}
+        self._until = boot_time() + 1e6
+
+    def prepare(self, blobs: Sequence[Blob]) -> list[Digest]:
+        digests = {blob: Digest(blob.digest) for blob in set(blobs)}
+        for blob, digest in digests.items():
+            self._answers[digest] = Descriptor(digest, blob.size, blob.media_type)
+        return [digests[blob] for blob in blobs]
+
+    async def stat(self, digest: Digest) -> Answer | None:
+        answer = self._answers.get(digest)
+        return answer if boot_time() < self._until else None
+
+    def peek(self, digest: Digest) -> Answer | None:
+        answer = self._answers.get(digest)
+        return answer if boot_time() < self._until else None
+
+    async def stat_each(self, prepared: Sequence[Digest]) -> list[Answer | None]:
+        return [await self.stat(digest) for digest in prepared]
+
+    def peek_each(self, prepared: Sequence[Digest]) -> list[Answer | None]:
+        return [self.peek(digest) for digest in prepared]
 
 
 async def warm(peer: NearPeer, questions: Questions) -> None:
@@ -118,7 +153,7 @@ def is_in_chunks(job: Job) -> bool:
     return job.workload in _CHUNKS
 
 
-async def work_in_chunks(peer: NearPeer, questions: Questions, job: Job) -> tuple[array[float], float]:
+async def work_in_chunks(peer: NearPeer | BareDict, questions: Questions, job: Job) -> tuple[array[float], float]:
     """Ask for many blobs between two looks at the clock; returns the seconds for each blob, and in all.
 
     One caller compares answers, and lets the event loop go round, while no time is taken; several do so in it.
@@ -135,7 +170,7 @@ async def work_in_chunks(peer: NearPeer, questions: Questions, job: Job) -> tupl
     return each, time.perf_counter() - began
 
 
-async def _ask(peer: NearPeer, questions: Questions, job: Job, start: int, each: array[float]) -> float:
+async def _ask(peer: NearPeer | BareDict, questions: Questions, job: Job, start: int, each: array[float]) -> float:
     """Ask for as many seconds as the job says; returns how long it took to get the answers."""
     size = _CHUNKS[job.workload]
     ends = time.perf_counter() + job.seconds
@@ -143,7 +178,7 @@ async def _ask(peer: NearPeer, questions: Questions, job: Job, start: int, each:
     while time.perf_counter() < ends:
         chunk = questions.prepared[start : start + size]
         began = time.perf_counter()
-        if job.workload in (PEEK, PEEK_UNIFORM):
+        if without_bare(job.workload) in (PEEK, PEEK_UNIFORM):
             answers: Sequence[Answer | None] = peer.peek_each(chunk)
         else:
             answers = await peer.stat_each(chunk)

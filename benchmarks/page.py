@@ -44,6 +44,8 @@ _METHOD: Final = """\
   a registry allows itself. `Distribution, no PING`: the same without that test, which no release of 2.8 can switch off.
 - *near hit*, *peek*: with a near cache that holds every blob, one caller, `Digest`s passed in, all in one repository or
   spread over 500; timed for a thousand answers at a time. *uniform*: every blob is asked for as often as any other.
+  *A bare dict* is asked in the same process and minutes, with a look at the clock and nothing else: what these machines
+  do at most, which differs by half from hour to hour.
   *nine in ten near*: drawn by Zipf's law, with 24,000 entries; *the same without* is the lane alone. *cold*: with a
   near cache of 1,000 entries, half of the questions are about the 100 hottest blobs, half about all; *in a storm*,
   another client overwrites the hottest 50,000 times a second. `coredis` uses its own tracking cache in these, by single

@@ -1,6 +1,6 @@
 """``python -m tests.reliability``: docs/reliability.md, from the figures that the tests have noted.
 
-``pytest --figures docs/reliability.json tests/faults tests/stress`` notes them.
+``pytest --figures=docs/reliability.json tests/faults tests/stress`` notes them.
 """
 
 from __future__ import annotations
