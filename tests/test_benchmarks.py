@@ -17,12 +17,14 @@ from benchmarks.contest import PeerProcess, Settings, run_contest
 from benchmarks.corpus import Corpus, write_corpus
 from benchmarks.footprint import measure_footprint
 from benchmarks.jobs import (
+    BARE,
     HIT,
     MISS,
     MIXED,
     NEAR_JOBS,
     NEAR_SPREAD,
     NINE_IN_TEN,
+    ON_CLUSTER,
     PEEK,
     PEEK_UNIFORM,
     Job,
@@ -58,7 +60,7 @@ def peer(request, loaded):
     if request.param.startswith("Distribution"):
         require_program("go")
     server, folder, _ = loaded
-    return PeerProcess(request.param, server, folder, "asyncio")
+    return PeerProcess(request.param, PEERS[request.param], server, folder, "asyncio")
 
 
 @pytest.mark.parametrize("workload", [HIT, MISS, MIXED, many(10)])
@@ -100,7 +102,7 @@ NEAR = {workload: Job(workload, callers, 0.05, kept) for workload, callers, kept
 
 def test_this_library_does_the_jobs_for_near_caches(loaded):
     server, folder, _ = loaded
-    with PeerProcess(OURS, server, folder, "asyncio") as peer:
+    with PeerProcess(OURS, PEERS[OURS], server, folder, "asyncio") as peer:
         for job in [*NEAR.values()][:-2]:
             assert peer.does(job)
             measured = peer.do(job)
@@ -110,8 +112,8 @@ def test_this_library_does_the_jobs_for_near_caches(loaded):
 
 def test_coredis_does_them_by_its_own_cache(loaded):
     server, folder, _ = loaded
-    peer = PeerProcess("coredis", server, folder, "asyncio")
-    assert [workload for workload, job in NEAR.items() if not peer.does(job)] == [PEEK, PEEK_UNIFORM]
+    peer = PeerProcess("coredis", PEERS["coredis"], server, folder, "asyncio")
+    assert [workload for workload, job in NEAR.items() if not peer.does(job)] == [PEEK, PEEK_UNIFORM, *BARE]
     with peer:
         before = server.counts()
         assert peer.do(NEAR[NEAR_SPREAD]).operations > 0
@@ -123,7 +125,8 @@ def test_a_wrong_answer_of_a_near_cache_ends_the_run(name, workload, loaded, cap
     server, folder, corpus = loaded
     popular = corpus.blobs[0]
     key = descriptor_key(popular.digest)
-    with Redis(host=server.host, port=server.port) as client, PeerProcess(name, server, folder, "asyncio") as peer:
+    process = PeerProcess(name, PEERS[name], server, folder, "asyncio")
+    with Redis(host=server.host, port=server.port) as client, process as peer:
         client.hset(key, "size", popular.size + 1)
         try:
             with pytest.raises(SystemExit, match="failed at"):
@@ -137,7 +140,7 @@ def test_the_others_do_no_job_for_near_caches(loaded):
     server, folder, _ = loaded
     for name in set(PEERS) - {OURS, "coredis"}:
         if not name.startswith("Distribution"):
-            peer = PeerProcess(name, server, folder, "asyncio")
+            peer = PeerProcess(name, PEERS[name], server, folder, "asyncio")
             assert not any(peer.does(job) for job in NEAR.values())
 
 
@@ -187,8 +190,9 @@ def test_a_run_is_kept_shown_and_made_into_a_page(tmp_path):
     assert said == ["round 1 of 2", "round 2 of 2", "the near cache's memory, and how soon it hears of a clear"]
     assert results.peers() == peers
     in_near = [(workload, callers) for workload, callers, _ in near]
-    assert sorted(results.jobs()) == sorted([(HIT, 1), (HIT, 8), (many(10), 16), *in_near])
-    assert len(results.samples) == 2 * 2 * 3 + len(near)
+    on_cluster = [(ON_CLUSTER, 1), (ON_CLUSTER, 128)]
+    assert sorted(results.jobs()) == sorted([(HIT, 1), (HIT, 8), (many(10), 16), *in_near, *on_cluster])
+    assert len(results.samples) == 2 * 2 * (3 + len(on_cluster)) + len(near)
     assert len(results.ceilings) == 2
     assert results.ratio(OURS, "redis-py pipeline", HIT, 8, lambda sample: sample.rate) > 1
 

@@ -470,6 +470,7 @@ async def test_several_lanes_serve_in_turn(client, server):
         assert await asyncio.gather(*(repository.stat(DIGEST) for _ in range(30))) == [DESCRIPTOR] * 30
         assert cache.info() == {
             "address": f"127.0.0.1:{server.port}",
+            "topology": "node",
             "road": "lane",
             "why_no_lane": None,
             "lanes": 3,
