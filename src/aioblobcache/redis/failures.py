@@ -10,7 +10,7 @@ from redis.exceptions import MovedError, NoPermissionError, RedisError
 from ..errors import CacheUnavailableError, one_line
 from . import scripts
 from .keys import keys_of
-from .resp import Request
+from .resp import Request, error_code
 
 __all__ = ["FAILURES", "address_of", "cause_of", "unavailable"]
 
@@ -25,6 +25,9 @@ _FORBIDDEN: Final = re.compile(r"run the '([a-z|]+)' command")
 _FORBIDDEN_TO_SCRIPT: Final = "user executing the script can't"
 
 
+_OF_CLUSTER: Final = ": it is a node of a Cluster, which redis+cluster:// is for"
+
+
 def unavailable(address: str, error: Exception, request: Request | None = None) -> CacheUnavailableError:
     """The exception for callers, of a ``request`` if it is known which one failed; raise it from :func:`cause_of`."""
     if isinstance(error, TimeoutError):
@@ -33,7 +36,9 @@ def unavailable(address: str, error: Exception, request: Request | None = None) 
         # It holds what could not be encoded, which may be a password: not repeated, not chained.
         return CacheUnavailableError(address, "text that the client's encoding cannot take")
     elif isinstance(error, MovedError):
-        reason = f"MOVED {one_line(str(error))}: it is a node of a Cluster, which redis+cluster:// is for"
+        reason = f"MOVED {one_line(str(error))}{_OF_CLUSTER}"
+    elif error_code(error) == "MOVED":  # redis-py 5 leaves the code in the text
+        reason = f"{one_line(str(error))}{_OF_CLUSTER}"
     else:
         reason = f"{type(error).__name__}: {one_line(str(error))}{_grant(error, request)}"
     return CacheUnavailableError(address, reason)

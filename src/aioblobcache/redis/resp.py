@@ -94,7 +94,7 @@ def raise_reply(reply: Reply) -> NoReturn:
     raise UnexpectedReplyError(f"a reply of type {type(reply).__name__} where none can be")
 
 
-def error_code(reply: Reply) -> str:
+def error_code(reply: Reply | Exception) -> str:
     """The first word of an error reply, or nothing of another. redis-py takes it off where it has a class for it."""
     if isinstance(reply, NoScriptError):
         return "NOSCRIPT"
