@@ -11,9 +11,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from aioblobcache.redis.keys import slot_of
+from aioblobcache.redis.slotmap import SLOTS
 from tests.servers import RedisServer, free_port, running
-
-SLOTS = 16_384
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
@@ -139,25 +138,15 @@ class Cluster:
 
     def _knows_all(self, node: RedisServer) -> bool:
         with self.client(node) as client:
-            known = client.execute_command("CLUSTER", "INFO")
-        return f"cluster_known_nodes:{len(self.nodes)}" in _text(known)
+            return int(client.cluster("INFO")["cluster_known_nodes"]) == len(self.nodes)
 
     def _is_ready(self, node: RedisServer) -> bool:
         with self.client(node) as client:
             ranges = client.execute_command("CLUSTER", "SLOTS")
-            state = _text(client.execute_command("CLUSTER", "INFO"))
+            state = client.cluster("INFO")["cluster_state"]
             linked = node in self.primaries or client.info("replication").get("master_link_status") == "up"
         served = sum(entry[1] - entry[0] + 1 for entry in ranges) == SLOTS
-        return (
-            "cluster_state:ok" in state
-            and served
-            and all(len(entry) == 3 + self._replicas for entry in ranges)
-            and linked
-        )
-
-
-def _text(reply: object) -> str:
-    return str(reply).replace("'", "").replace(": ", ":")
+        return state == "ok" and served and all(len(entry) == 3 + self._replicas for entry in ranges) and linked
 
 
 @contextmanager

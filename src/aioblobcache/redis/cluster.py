@@ -24,11 +24,10 @@ from .lane import Lane
 from .lanes import LaneMaker
 from .lease import Lease
 from .near import NearTable, Reading
-from .nodes import Node, Nodes, Serving
+from .nodes import Node, Nodes, Serving, ask
 from .resp import Group, Reply, error_code, is_text
 from .slotmap import Endpoint, parse_redirect
 from .slots import JointStatSlot, RefusedError
-from .takeover import TakeoverError
 from .wire import Answer, Scope
 from .writes import ClusterWrites, Writes
 
@@ -155,7 +154,7 @@ class Cluster:
         slot = slot_of(key_of(group))
         async with self._knowing():
             node = self._nodes.primaries[slot]
-            replies = await _ask(node, group)
+            replies = await ask(node, group)
         self._redirected(slot, node.endpoint, replies)  # who may not be sent on learns of it for the next
         return replies
 
@@ -170,7 +169,7 @@ class Cluster:
         replies: list[Reply] = []
         redirections = 0
         while redirections < _MOST_REDIRECTIONS:
-            replies = await _ask(node, group, asking=asking)
+            replies = await (_ask_with_permission if asking else ask)(node, group)
             if not any(error_code(reply) in self.elsewhere for reply in replies):
                 break
             redirected = self._redirected(slot, node.endpoint, replies)
@@ -192,17 +191,12 @@ class Cluster:
         return node, not redirect.is_for_good
 
 
-async def _ask(serving: Serving, group: Group, *, asking: bool = False) -> list[Reply]:
+async def _ask_with_permission(serving: Serving, group: Group) -> list[Reply]:
+    """Ask a node that takes the slot over; ASKING is for one request, so each needs its own."""
     requests, shapes = group
-    if asking:  # it is for one request: each needs its own
-        requests = [word for request in requests for word in ((b"ASKING",), request)]
-        shapes = [shape for own in shapes for shape in (is_text, own)]
-    lane = serving.lane()
-    try:
-        replies = await lane.call(requests, shapes)
-    except TakeoverError as error:
-        raise unavailable(lane.address, error) from error
-    return replies[1::2] if asking else replies
+    asking = [word for request in requests for word in ((b"ASKING",), request)]
+    replies = await ask(serving, (asking, [shape for own in shapes for shape in (is_text, own)]))
+    return replies[1::2]
 
 
 def _reading(table: NearTable, digest: Digest, lanes: Sequence[Lane]) -> Reading:

@@ -21,10 +21,11 @@ from .keeper import end
 from .keys import probe_key, slot_of
 from .lane import Lane
 from .lanes import LaneMaker, close_all
+from .resp import Group, Reply
 from .slotmap import SLOTS, Endpoint, SlotRange, is_slots, parse_slots
 from .takeover import TakeoverError, take_over
 
-__all__ = ["Node", "Nodes", "Serving"]
+__all__ = ["Node", "Nodes", "Serving", "ask"]
 
 _log = logging.getLogger("aioblobcache.cluster")
 
@@ -217,10 +218,7 @@ class Nodes:
         raise failure
 
     async def _ask(self, node: Node) -> list[SlotRange]:
-        try:
-            [reply] = await node.lane().call([(b"CLUSTER", b"SLOTS")], [is_slots])
-        except TakeoverError as error:
-            raise unavailable(str(node.endpoint), error) from error
+        [reply] = await ask(node, ([(b"CLUSTER", b"SLOTS")], [is_slots]))
         if isinstance(reply, RedisError):
             raise reply
         return parse_slots(reply, node.endpoint)
@@ -268,6 +266,18 @@ class Nodes:
             await asyncio.sleep(self._maker.options.timeout)
         finally:
             await self._maker.unmake(node.lanes)
+
+
+async def ask(serving: Serving, group: Group) -> list[Reply]:
+    """Send a group of requests by a lane: there is no other road in a Cluster.
+
+    :raises CacheUnavailableError: no answer in time, or no lane.
+    """
+    lane = serving.lane()
+    try:
+        return await lane.call(*group)
+    except TakeoverError as error:
+        raise unavailable(lane.address, error) from error
 
 
 async def _permit_reading(connection: AbstractConnection) -> None:
