@@ -17,8 +17,9 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-# In debug mode asyncio itself takes some 50 microseconds to wake a caller, and the replies to all may be read at once.
-CALLERS = range(500)
+# In debug mode asyncio takes some 50 to 150 microseconds to wake a caller, and one read may bring the replies to all:
+# so many callers that the limit is several times what asyncio itself takes.
+CALLERS = range(200)
 
 
 async def tasks_of(calls):
@@ -58,8 +59,8 @@ async def use(server):
 
         sets = await tasks_of(repository.set_descriptor(link.digest, link) for link in links)
         assert_same(await outcomes_of(sets), [None] * len(CALLERS))
-        assert await cache.stat_many(digests[:500]) == dict(zip(digests[:500], links[:500], strict=True))
-        assert await repository.stat_many(digests[:500]) == dict(zip(digests[:500], links[:500], strict=True))
+        assert await cache.stat_many(digests) == dict(zip(digests, links, strict=True))
+        assert await repository.stat_many(digests) == dict(zip(digests, links, strict=True))
 
         calls = [(cache, repository)[number % 2].stat(digest) for number, digest in enumerate(digests)]
         assert_same(await outcomes_of(await all_at_once(cache, server, calls)), links)
@@ -75,7 +76,7 @@ async def use(server):
         expected = [
             asyncio.CancelledError if task.cancelling() else link for task, link in zip(stats, links, strict=True)
         ]
-        assert expected.count(asyncio.CancelledError) > 100
+        assert expected.count(asyncio.CancelledError) > len(CALLERS) // 4
         assert_same(await outcomes_of(stats), expected)
 
         calls = (repository.clear(digest) for digest in digests)
