@@ -245,9 +245,9 @@ def test_a_peer_that_is_not_installed_is_left_out_with_its_cure(monkeypatch):
     monkeypatch.setattr("benchmarks.peers.distribution.shutil.which", lambda _: None)
     monkeypatch.setattr("benchmarks.ceiling.shutil.which", lambda _: None)
     said = []
-    results = run_contest(
-        Settings([OURS, "Distribution (Go)"], [2], 0.02, 1, workloads=(HIT,), batches=(), near_rounds=0), said.append
-    )
+    peers = [OURS, "Distribution (Go)"]
+    settings = Settings(peers, [2], 0.02, 1, workloads=(HIT,), batches=(), near_rounds=0, cluster_callers=[])
+    results = run_contest(settings, said.append)
     assert results.peers() == [OURS]
     assert said[0] == ("without Distribution (Go): apt-get install golang-go golang-github-docker-distribution-dev")
     assert said[1] == "without the server's ceiling: apt-get install redis-tools"

@@ -88,8 +88,10 @@ def test_an_unexpected_answer_fails_the_demo(run, monkeypatch):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_demo_and_its_server_and_leaves_no_folder(tmp_path, number, status):
+    # What a shell runs in its background ignores SIGINT, and so would this.
+    command = ["env", "--default-signal=INT", *COMMAND, "demo"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    demo = subprocess.Popen([*COMMAND, "demo"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    demo = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children")
     while not (servers := children.read_text().split()):
         assert demo.poll() is None, demo.communicate()

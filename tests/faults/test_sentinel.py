@@ -132,11 +132,14 @@ async def answers(repository):
 
 async def test_a_master_that_was_replaced_while_it_lived_is_left(group, figures):
     """A failover that an operator asks for: the old master goes on as a replica, and answers."""
-    async with RedisBlobDescriptorCache.from_url(group.url, timeout=0.25, near_cache=100) as cache:
+    blob = descriptor_of("x")
+    async with (
+        RedisBlobDescriptorCache.from_url(group.url, timeout=30.0) as elsewhere,
+        RedisBlobDescriptorCache.from_url(group.url, timeout=0.25, near_cache=100) as cache,
+    ):
         repository = cache.repository_scoped(NAME)
-        await until(lambda: cache.info()["near_cache"]["why_off"] is None)
-        blob = descriptor_of("x")
-        await repository.set_descriptor(blob.digest, blob)
+        await elsewhere.repository_scoped(NAME).set_descriptor(blob.digest, blob)
+        await until_server_says(lambda: served_near(repository, blob))
         announced = asyncio.create_task(switched(group.sentinels[0], group.service))
         await asyncio.sleep(0.1)
         async with Redis(port=group.sentinels[0].port) as sentinel:
@@ -146,7 +149,21 @@ async def test_a_master_that_was_replaced_while_it_lived_is_left(group, figures)
         figures(written_after_the_switch=time.monotonic() - switch)
         [lane] = cache._engine._topology.lanes
         assert lane.peer[1] != group.master.port
-        assert await repository.stat(blob.digest) == blob
+        # The near cache is that of the new master: it keeps what that one says, and hears what is done there.
+        await until_server_says(lambda: served_near(repository, blob))
+        await elsewhere.repository_scoped(NAME).clear(blob.digest)
+        await until(lambda: repository.peek(blob.digest) is None)
+        with pytest.raises(BlobUnknownError):
+            await elsewhere.repository_scoped(NAME).stat(blob.digest)
+
+
+async def served_near(repository, blob):
+    """Asked for, it is there, and stays in the process."""
+    try:
+        found = await repository.stat(blob.digest)
+    except (BlobUnknownError, CacheUnavailableError):
+        return False
+    return found == repository.peek(blob.digest) == blob
 
 
 async def writes(repository, blob):

@@ -36,6 +36,12 @@ def kind(request):
     return request.param
 
 
+@pytest.fixture(params=["lane", "pipeline"])
+def url_of(request):
+    """How a cache reaches a server: by its own connection, or, since RESP2 has none, through redis-py."""
+    return lambda server: f"{server.url}?protocol={3 if request.param == 'lane' else 2}"
+
+
 async def outcome(call):
     try:
         return await call
@@ -61,10 +67,13 @@ async def fill_up(client):
             size //= 4
 
 
-async def test_at_maxmemory_sets_fail_or_are_swallowed_and_stats_and_clears_go_on(kind, tmp_path):
+async def test_at_maxmemory_sets_fail_or_are_swallowed_and_stats_and_clears_go_on(kind, url_of, tmp_path):
     server = RedisServer(kind, tmp_path, "--maxmemory", "8mb", "--maxmemory-policy", "noeviction")
     with running(server):
-        async with Redis.from_url(server.url) as client, RedisBlobDescriptorCache.from_url(server.url) as cache:
+        async with (
+            Redis.from_url(server.url) as client,
+            RedisBlobDescriptorCache.from_url(url_of(server), timeout=2.0) as cache,
+        ):
             repository = cache.repository_scoped(NAME)
             await repository.set_descriptor(DIGEST, BLOB)
             await fill_up(client)
@@ -186,12 +195,12 @@ async def test_a_planted_type_is_a_corrupt_entry_and_a_set_repairs_it(client, ca
 # --- not now -------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_loads_its_data_is_unavailable_and_says_so_until_it_has(kind, tmp_path):
+async def test_a_server_that_loads_its_data_is_unavailable_and_says_so_until_it_has(kind, url_of, tmp_path):
     server = RedisServer(kind, tmp_path, "--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
     with running(server):
         async with (
             Redis.from_url(server.url) as client,
-            RedisBlobDescriptorCache.from_url(server.url, timeout=2.0) as cache,
+            RedisBlobDescriptorCache.from_url(url_of(server), timeout=2.0) as cache,
         ):
             repository = cache.repository_scoped(NAME)
             await repository.set_descriptor(DIGEST, BLOB)
@@ -199,7 +208,7 @@ async def test_a_server_that_loads_its_data_is_unavailable_and_says_so_until_it_
             await client.execute_command("SAVE")
         server.stop()
         server.start()
-        async with RedisBlobDescriptorCache.from_url(server.url, timeout=2.0) as cache:
+        async with RedisBlobDescriptorCache.from_url(url_of(server), timeout=2.0) as cache:
             repository = cache.repository_scoped(NAME)
             for call in (
                 repository.stat(DIGEST),
@@ -212,13 +221,13 @@ async def test_a_server_that_loads_its_data_is_unavailable_and_says_so_until_it_
             await until_server_says(lambda: is_served(repository))
 
 
-async def test_a_server_busy_with_a_script_is_unavailable_and_says_so_until_it_is_killed(kind, tmp_path):
+async def test_a_server_busy_with_a_script_is_unavailable_and_says_so_until_it_is_killed(kind, url_of, tmp_path):
     server = RedisServer(kind, tmp_path, "--lua-time-limit", "10")
     with running(server):
         async with (
             Redis.from_url(server.url) as client,
             Redis.from_url(server.url) as hog,
-            RedisBlobDescriptorCache.from_url(server.url, timeout=2.0) as cache,
+            RedisBlobDescriptorCache.from_url(url_of(server), timeout=2.0) as cache,
         ):
             repository = cache.repository_scoped(NAME)
             await repository.set_descriptor(DIGEST, BLOB)
