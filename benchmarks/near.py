@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Final
 
@@ -156,21 +156,37 @@ def is_in_chunks(job: Job) -> bool:
 async def work_in_chunks(peer: NearPeer | BareDict, questions: Questions, job: Job) -> tuple[array[float], float]:
     """Ask for many blobs between two looks at the clock; returns the seconds for each blob, and in all.
 
-    One caller compares answers, and lets the event loop go round, while no time is taken; several do so in it.
+    Answers are compared while no time is taken: one caller's at once, and it lets the event loop go round then; those
+    of several at the end.
     """
     await asyncio.sleep(_UNTIL_CONFIRMED)
     each: array[float] = array("d")
     if job.callers == 1:
-        return each, await _ask(peer, questions, job, 0, each)
+        return each, await _ask(peer, questions, job, 0, each, questions.verify)
+    answered: list[tuple[int, Sequence[Answer | None]]] = []
+
+    def put_by(start: int, answers: Sequence[Answer | None]) -> None:
+        answered.append((start, answers))
+
     began = time.perf_counter()
     step = len(questions) // job.callers
     async with asyncio.TaskGroup() as callers:
         for number in range(job.callers):
-            callers.create_task(_ask(peer, questions, job, number * step, each))
-    return each, time.perf_counter() - began
+            callers.create_task(_ask(peer, questions, job, number * step, each, put_by))
+    seconds = time.perf_counter() - began
+    for start, answers in answered:
+        questions.verify(start, answers)
+    return each, seconds
 
 
-async def _ask(peer: NearPeer | BareDict, questions: Questions, job: Job, start: int, each: array[float]) -> float:
+async def _ask(
+    peer: NearPeer | BareDict,
+    questions: Questions,
+    job: Job,
+    start: int,
+    each: array[float],
+    verify: Callable[[int, Sequence[Answer | None]], None],
+) -> float:
     """Ask for as many seconds as the job says; returns how long it took to get the answers."""
     size = _CHUNKS[job.workload]
     ends = time.perf_counter() + job.seconds
@@ -183,7 +199,7 @@ async def _ask(peer: NearPeer | BareDict, questions: Questions, job: Job, start:
         else:
             answers = await peer.stat_each(chunk)
         took = time.perf_counter() - began
-        questions.verify(start, answers)
+        verify(start, answers)
         if None in answers:
             unserved += took
         else:

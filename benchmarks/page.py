@@ -22,7 +22,8 @@ _HEAD: Final = """\
 
 How fast a stat is, beside every client that could answer the same question. All figures of a run come from one
 machine and one server within a few minutes, the peers taking turns in every round: their *ratios* mean something,
-the absolute numbers are this machine's and its neighbours'.
+the absolute numbers are this machine's and its neighbours'. Ratios differ with the kind of processor too, which is why
+the runs of several are kept.
 
 ![Throughput and latency by callers]({picture})
 """
@@ -34,7 +35,8 @@ _METHOD: Final = """\
   asked for 1/n as often). Each *caller* asks again as soon as it has been answered.
 - *hit*: a stat of a blob that its repository holds. *miss*: of one that nobody holds. *mixed*: one operation in twenty
   sets a descriptor. *stat_many(n)*: n blobs of a repository by one call.
-- **Every answer is compared with what is kept**; a wrong or missing one ends the run.
+- **Every answer is compared with what is kept**; a wrong or missing one ends the run. Where a near cache answers, that
+  takes longer than the answer, so there it is done when the clock stands.
 - Each peer is a process of its own. This library is given plain strings and validates all it is given and gets; the
   other Python peers validate nothing and return a named tuple.
 - `redis-py pipeline` and `coredis`: `pipeline(transaction=False)`, with as many connections as served them best.
@@ -77,7 +79,7 @@ _SUMMARY: Final = """\
 With 128 callers, one process answers {redis} times as many scoped stats as by redis-py's pipeline, {glide} times as
 many as by valkey-glide, {coredis} times as many as by coredis, and {go} times as many as CNCF Distribution's own Go
 provider ({bare} without the PING that its registry sends first), for one {cpu}th of the CPU that the pipeline takes.
-Smallest and largest of {count} runs on one machine of {cores} cores; all figures, and how they were measured:
+Smallest and largest of {count} runs on {machines} of {cores} cores; all figures, and how they were measured:
 [performance](docs/performance.md).
 """
 
@@ -88,6 +90,7 @@ def with_summary(readme: str, runs: Sequence[Results]) -> str:
     _, _, after = rest.partition(_END)
     cpu_ratios = [run.ratio("redis-py pipeline", OURS, HIT, 128, lambda sample: sample.client_cpu) for run in runs]
     cpu = [ratio for ratio in cpu_ratios if ratio is not None]
+    machines = len({_machine(run) for run in runs})
     summary = _SUMMARY.format(
         redis=_range(runs, "redis-py pipeline"),
         glide=_range(runs, "valkey-glide"),
@@ -96,6 +99,7 @@ def with_summary(readme: str, runs: Sequence[Results]) -> str:
         bare=_range(runs, "Distribution, no PING"),
         cpu=f"{median(cpu):.0f}" if cpu else "(not measured)",
         count=len(runs),
+        machines="one machine" if machines == 1 else f"{machines} machines",
         cores=runs[-1].machine["cores"],
     )
     return f"{before}{_BEGIN}{summary}{_END}{after}"
@@ -129,7 +133,8 @@ def page(runs: Sequence[Results], picture: str) -> str:
 
 
 def _targets(runs: Sequence[Results]) -> str:
-    headings = ["against", "callers", "at least", "aim", *(f"run {number + 1}" for number in range(len(runs)))]
+    names = [f"run {number + 1}, {_maker(run)}" for number, run in enumerate(runs)]
+    headings = ["against", "callers", "at least", "aim", *names]
     rows = [
         [
             target.name,
@@ -206,21 +211,37 @@ def _near(runs: Sequence[Results]) -> str:
 
 def _circumstances(runs: Sequence[Results]) -> str:
     last = runs[-1]
+    machines = dict.fromkeys(_machine(run) for run in runs)
+    of_each = [[number + 1 for number, run in enumerate(runs) if _machine(run) == machine] for machine in machines]
     ceilings = [
         f"{median(one.stats for one in run.ceilings) / 1000:,.0f} k/s in run {number + 1}"
         for number, run in enumerate(runs)
         if run.ceilings
     ]
-    settings, machine = last.settings, last.machine
+    settings = last.settings
     rounds = f"{settings['rounds']} rounds of {settings['seconds']:g} s for each job, event loop `{settings['loop']}`"
-    memory = f"{int(machine['memory_bytes']) / 2**30:.0f} GiB"
     lines = [
         f"- Runs: {', '.join(run.date for run in runs)}; {rounds}.",
-        f"- Machine: {machine['processor']}, {machine['cores']} cores, {memory}, {machine['system']}.",
+        *(
+            f"- Run{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}: {machine}."
+            for machine, numbers in zip(machines, of_each, strict=True)
+        ),
         f"- Versions: {'; '.join(f'{name}: {version}' for name, version in last.versions.items())}.",
         f"- The server's ceiling: {', '.join(ceilings) or 'not measured'}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _machine(run: Results) -> str:
+    """What a run was on: ratios differ from one kind of processor to the next."""
+    machine = run.machine
+    memory = f"{int(machine['memory_bytes']) / 2**30:.0f} GiB"
+    return f"{machine['processor']}, {machine['cores']} cores, {memory}, {machine['system']}"
+
+
+def _maker(run: Results) -> str:
+    """Who made the processor."""
+    return run.machine["processor"].partition(" ")[0].partition("(")[0]
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
