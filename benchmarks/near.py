@@ -163,20 +163,35 @@ async def work_in_chunks(peer: NearPeer | BareDict, questions: Questions, job: J
     each: array[float] = array("d")
     if job.callers == 1:
         return each, await _ask(peer, questions, job, 0, each, questions.verify)
-    answered: list[tuple[int, Sequence[Answer | None]]] = []
-
-    def put_by(start: int, answers: Sequence[Answer | None]) -> None:
-        answered.append((start, answers))
-
+    put_by = _PutBy()
     began = time.perf_counter()
     step = len(questions) // job.callers
     async with asyncio.TaskGroup() as callers:
         for number in range(job.callers):
-            callers.create_task(_ask(peer, questions, job, number * step, each, put_by))
+            callers.create_task(_ask(peer, questions, job, number * step, each, put_by.add))
     seconds = time.perf_counter() - began
-    for start, answers in answered:
-        questions.verify(start, answers)
+    put_by.verify(questions)
     return each, seconds
+
+
+class _PutBy:
+    """Answers to be compared later: in one list, since many small ones are much to be searched for garbage."""
+
+    def __init__(self) -> None:
+        self._starts: array[int] = array("Q")
+        self._counts: array[int] = array("Q")
+        self._answers: list[Answer | None] = []
+
+    def add(self, start: int, answers: Sequence[Answer | None]) -> None:
+        self._starts.append(start)
+        self._counts.append(len(answers))
+        self._answers.extend(answers)
+
+    def verify(self, questions: Questions) -> None:
+        begin = 0
+        for start, count in zip(self._starts, self._counts, strict=True):
+            questions.verify(start, self._answers[begin : begin + count])
+            begin += count
 
 
 async def _ask(

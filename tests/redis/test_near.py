@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import math
+from itertools import combinations
 
 import pytest
 
@@ -314,12 +315,35 @@ def test_scopes_share_the_digest(near):
     assert one is other
 
 
+@pytest.mark.parametrize("stay", [set(some) for count in range(5) for some in combinations(range(4), count)])
+def test_of_the_entries_about_one_blob_any_may_be_evicted_and_a_change_drops_those_that_are_left(stay):
+    near = Near(limit=4)
+    tables = [near.cache.table(f"repository-{number}") for number in range(4)]
+    for table in tables:
+        near.keep(ONE, table)
+
+    def known():
+        return {number for number, table in enumerate(tables) if table.look(ONE, 1)}
+
+    for number in stay:
+        tables[number].look(ONE, 1)  # what has been asked for stays
+    for number in range(4 - len(stay)):
+        near.keep(Digest.of(b"another %d" % number))
+    assert known() == stay
+    near.invalidate(b"blobs::" + ONE.encode())
+    assert known() == set()
+    near.keep(ONE, tables[2])
+    assert known() == {2}
+    near.invalidate(b"blobs::" + ONE.encode())
+    assert known() == set()
+
+
 def test_nothing_is_left_of_what_was_evicted_or_is_not_used_any_more():
     near = Near(limit=1)
     for number in range(100):
         near.keep(Digest.of(b"%d" % number), near.cache.table(f"repository-{number}"))
     gc.collect()
-    assert len(near.cache._blobs) == 1
+    assert len(near.cache._about) == 1
     assert sorted(near.cache._tables) == ["foo", "repository-99"]
 
 

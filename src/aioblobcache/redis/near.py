@@ -45,17 +45,6 @@ __all__ = ["NearCache", "NearTable", "Reading", "Source"]
 _COUNTERS: Final = 8192
 
 
-class _Blob:
-    """A digest, for all entries about it in whatever scope."""
-
-    __slots__ = ("digest", "entries", "holds")
-
-    def __init__(self, digest: Digest) -> None:
-        self.digest = digest
-        self.entries = 0
-        self.holds = True
-
-
 class _Membership:
     """The state of a repository's membership set that entries were read in."""
 
@@ -67,17 +56,20 @@ class _Membership:
 
 
 class _Entry(Item):
-    """An answer."""
+    """An answer, and its neighbours among those about the same blob in other scopes: mostly there are none."""
 
-    __slots__ = ("blob", "descriptor", "expires", "lease", "membership")
+    __slots__ = ("descriptor", "digest", "expires", "holds", "lease", "membership", "next_of_blob", "previous_of_blob")
 
-    def __init__(self, descriptor: Descriptor, blob: _Blob, membership: _Membership, lease: Lease) -> None:
+    def __init__(self, descriptor: Descriptor, digest: Digest, membership: _Membership, lease: Lease) -> None:
         self.marked = False
         self.descriptor = descriptor
-        self.blob = blob
+        self.digest = digest
+        self.holds = True  # the blob has not changed
         self.membership = membership
         self.lease = lease
         self.expires = lease.expires
+        self.next_of_blob: _Entry | None = None
+        self.previous_of_blob: _Entry | None = None
 
 
 class NearTable:
@@ -97,7 +89,7 @@ class NearTable:
             entry is not None
             and now < entry.lease.until
             and now < entry.expires
-            and entry.blob.holds
+            and entry.holds
             and entry.membership.holds
         ):
             entry.marked = True
@@ -145,7 +137,7 @@ class NearCache:
         self._max_age = max_age
         self._tables: WeakValueDictionary[str, NearTable] = WeakValueDictionary()
         self._global_table = NearTable(self)
-        self._blobs: dict[Digest, _Blob] = {}
+        self._about: dict[Digest, _Entry] = {}  # the first of the entries about a blob that hold
         self.changes = array("Q", bytes(8 * _COUNTERS))  # how often each blob has changed, by the hash of its digest
         self._order: Sieve[_Entry] = Sieve()
 
@@ -167,9 +159,10 @@ class NearCache:
     def blob_changed(self, digest: str) -> None:
         """Drop every entry about the blob."""
         self.changes[hash(digest) % _COUNTERS] += 1
-        blob = self._blobs.pop(digest, None)  # type: ignore[call-overload]  # it need not be a valid one
-        if blob is not None:
-            blob.holds = False
+        entry = self._about.pop(digest, None)  # type: ignore[call-overload]  # it need not be a valid one
+        while entry is not None:
+            entry.holds = False
+            entry = entry.next_of_blob
 
     def repository_changed(self, name: str) -> None:
         """Drop every entry of the repository."""
@@ -197,15 +190,17 @@ class NearCache:
 
     def keep(self, digest: Digest, descriptor: Descriptor, membership: _Membership, lease: Lease) -> None:
         """Put an entry in, in place of the one there is, and evict one if there are too many."""
-        blob = self._blobs.get(digest)
-        if blob is None:
-            blob = self._blobs[digest] = _Blob(digest)
-        blob.entries += 1
-        entry = _Entry(descriptor, blob, membership, lease)
-        before = membership.table.entries.get(digest)
-        if before is not None:
-            self._remove(before)
-        membership.table.entries[blob.digest] = entry
+        entries, about = membership.table.entries, self._about
+        if digest in entries:
+            self._remove(entries[digest])
+        first = about.get(digest)
+        if first is None:
+            entry = about[digest] = _Entry(descriptor, digest, membership, lease)
+        else:
+            entry = about[digest] = _Entry(descriptor, first.digest, membership, lease)
+            entry.next_of_blob = first
+            first.previous_of_blob = entry
+        entries[entry.digest] = entry
         self._order.add(entry)
         self.entries += 1
         if self.entries > self._limit:
@@ -214,16 +209,23 @@ class NearCache:
 
     def _remove(self, entry: _Entry) -> None:
         self._order.remove(entry)
-        blob = entry.blob
-        del entry.membership.table.entries[blob.digest]
-        blob.entries -= 1
-        if not blob.entries and self._blobs.get(blob.digest) is blob:
-            del self._blobs[blob.digest]
+        digest, about = entry.digest, self._about
+        del entry.membership.table.entries[digest]
+        following, previous = entry.next_of_blob, entry.previous_of_blob
+        if following is not None:
+            following.previous_of_blob = previous
+        if previous is not None:
+            previous.next_of_blob = following
+        elif about.get(digest) is entry:
+            if following is None:
+                del about[digest]
+            else:
+                about[digest] = following
         self.entries -= 1
 
 
 def _is_dropped(entry: _Entry) -> bool:
-    return entry.lease.is_over or not entry.blob.holds or not entry.membership.holds
+    return entry.lease.is_over or not entry.holds or not entry.membership.holds
 
 
 class Source:
