@@ -100,7 +100,8 @@ def make_page(*results: Path) -> None:
     files = list(results) or sorted(_RESULTS.glob("*.json"))
     runs = [Results.read(path) for path in files]
     draw(runs[-1], _DOCS / "performance")
-    _DOCS.joinpath("performance.md").write_text(page(runs, "performance.svg"))
+    earlier = [Results.read(path) for path in sorted(_RESULTS.glob("earlier/*.json"))]
+    _DOCS.joinpath("performance.md").write_text(page(runs, earlier, "performance.svg"))
     _README.write_text(with_summary(_README.read_text(), runs))
 
 

@@ -22,8 +22,8 @@ _HEAD: Final = """\
 
 How fast a stat is, beside every client that could answer the same question. All figures of a run come from one
 machine and one server within a few minutes, the peers taking turns in every round: their *ratios* mean something,
-the absolute numbers are this machine's and its neighbours'. Ratios differ with the kind of processor too, which is why
-the runs of several are kept.
+the absolute numbers are this machine's and its neighbours'. Ratios differ with the kind of processor too: earlier runs
+on another stand below.
 
 ![Throughput and latency by callers]({picture})
 """
@@ -70,6 +70,12 @@ python3 -m venv .venv && .venv/bin/pip install '.[benchmarks]' && .venv/bin/pyth
 ```
 """
 
+_EARLIER: Final = """\
+## Earlier, on another machine
+
+The same at an earlier state of the code. Ratios to programs in Go differ most: on this processor they are slower,
+beside Python. The near cache's jobs of 128 callers included the comparing of answers then, a third of a hit's time.
+"""
 
 # What stands between these lines of README.md is made from the results as well.
 _BEGIN: Final = "<!-- measured, by `python -m benchmarks page` -->\n"
@@ -112,8 +118,8 @@ def _range(runs: Sequence[Results], peer: str) -> str:
     return f"{min(measured):.1f} to {max(measured):.1f}" if measured else "(not measured)"
 
 
-def page(runs: Sequence[Results], picture: str) -> str:
-    """The page of these runs; the last one's figures stand in it in full."""
+def page(runs: Sequence[Results], earlier: Sequence[Results], picture: str) -> str:
+    """The page of these runs, the last one's figures in full, and of earlier ones on another machine."""
     last = runs[-1]
     sections = [
         _HEAD.format(picture=picture),
@@ -127,14 +133,14 @@ def page(runs: Sequence[Results], picture: str) -> str:
         _near(runs),
         "## Where and when\n",
         _circumstances(runs),
+        *([_EARLIER, _targets(earlier), _circumstances(earlier)] if earlier else []),
         _WHAT_HELPED.read_text(),
     ]
     return "\n".join(sections)
 
 
 def _targets(runs: Sequence[Results]) -> str:
-    names = [f"run {number + 1}, {_maker(run)}" for number, run in enumerate(runs)]
-    headings = ["against", "callers", "at least", "aim", *names]
+    headings = ["against", "callers", "at least", "aim", *(f"run {number + 1}" for number in range(len(runs)))]
     rows = [
         [
             target.name,
@@ -237,11 +243,6 @@ def _machine(run: Results) -> str:
     machine = run.machine
     memory = f"{int(machine['memory_bytes']) / 2**30:.0f} GiB"
     return f"{machine['processor']}, {machine['cores']} cores, {memory}, {machine['system']}"
-
-
-def _maker(run: Results) -> str:
-    """Who made the processor."""
-    return run.machine["processor"].partition(" ")[0].partition("(")[0]
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

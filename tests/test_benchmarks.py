@@ -210,7 +210,7 @@ def test_a_run_is_kept_shown_and_made_into_a_page(tmp_path):
     draw(kept, tmp_path / "picture")
     assert tmp_path.joinpath("picture.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in tmp_path.joinpath("picture.svg").read_text()
-    assert "### stat_many(10), 16 callers" in page([kept, kept], "picture.svg")
+    assert "### stat_many(10), 16 callers" in page([kept, kept], [], "picture.svg")
 
 
 def benchmarks(*arguments):
@@ -236,7 +236,8 @@ def test_a_peer_that_does_not_exist_is_told_from_those_that_do():
 def test_the_page_and_the_readme_are_of_the_results_that_are_kept():
     runs = [Results.read(path) for path in sorted(ROOT.glob("benchmarks/results/*.json"))]
     assert len(runs) >= 3
-    assert ROOT.joinpath("docs/performance.md").read_text() == page(runs, "performance.svg")
+    earlier = [Results.read(path) for path in sorted(ROOT.glob("benchmarks/results/earlier/*.json"))]
+    assert ROOT.joinpath("docs/performance.md").read_text() == page(runs, earlier, "performance.svg")
     readme = ROOT.joinpath("README.md").read_text()
     assert readme == with_summary(readme, runs)
 
