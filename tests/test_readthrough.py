@@ -447,6 +447,46 @@ async def test_a_backend_that_cannot_delete_is_said_so_before_anything_is_cleare
     assert await cache.stat(DIGEST) == DESCRIPTOR
 
 
+# --- evict ---------------------------------------------------------------------------------------
+
+
+async def test_what_the_backend_contradicts_goes_in_both_scopes_and_stays_away(provider, cache, listener):
+    backend = Backend(DESCRIPTOR)
+    statter = CachedBlobStatter(cache, backend, observer=listener)
+    await statter.stat(DIGEST)
+    await statter.evict(str(DIGEST))
+    for service in (provider, cache):
+        with pytest.raises(BlobUnknownError):
+            await service.stat(DIGEST)
+    assert await statter.stat(DIGEST) == DESCRIPTOR  # the backend was not touched
+    assert listener.heard[-1] == "refused"
+    with pytest.raises(BlobUnknownError):
+        await cache.stat(DIGEST)
+
+
+async def test_an_alias_is_evicted_with_the_digest_that_it_stands_for(cache):
+    alias = digest_of("x", "sha512")
+    await cache.set_descriptor(alias, DESCRIPTOR)
+    await CachedBlobStatter(cache, Backend()).evict(alias)
+    for digest in (alias, DIGEST):
+        with pytest.raises(BlobUnknownError):
+            await cache.stat(digest)
+
+
+async def test_what_the_cache_does_not_know_is_evicted_without_a_trace(cache):
+    statter = CachedBlobStatter(cache, Backend(DESCRIPTOR))
+    await statter.evict(DIGEST)
+    await statter.stat(DIGEST)
+    assert await cache.stat(DIGEST) == DESCRIPTOR  # no tombstone had kept the fill away
+    with pytest.raises(InvalidDigestError):
+        await statter.evict("sha256:12")
+
+
+async def test_without_redis_an_eviction_changes_nothing_and_fails_nobody(dead_cache, listener):
+    await CachedBlobStatter(dead_cache, Backend(DESCRIPTOR), observer=listener).evict(DIGEST)
+    assert listener.heard == ["unavailable"]
+
+
 # --- a cache that is down ------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from .descriptor import is_media_type
 
-__all__ = ["MANIFESTS", "OCTET_STREAM", "of_manifest"]
+__all__ = ["MANIFESTS", "OCTET_STREAM", "SCHEMA_1", "of_manifest"]
 
 OCTET_STREAM: Final = "application/octet-stream"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -17,9 +17,8 @@ DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+json"
 DOCKER_SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
-MANIFESTS: Final = frozenset(
-    {OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST, DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED}
-)
+SCHEMA_1: Final = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
+MANIFESTS: Final = frozenset({OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST}) | SCHEMA_1
 
 
 # Parsing costs by the value, and holds up the event loop: 4 MiB of empty lists take more than a

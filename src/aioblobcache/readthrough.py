@@ -19,7 +19,7 @@ import anyio
 import attrs
 
 from . import media_types
-from .descriptor import Descriptor, require_cacheable
+from .descriptor import Descriptor, require_cacheable, written_digests
 from .digest import Digest
 from .errors import BlobUnknownError, CacheUnavailableError, ConfigurationError, CorruptEntryError, UnsupportedError
 from .flights import Flights
@@ -168,6 +168,24 @@ class CachedBlobStatter:
             raise UnsupportedError(f"{type(self._backend).__name__} cannot delete: it has no clear()")
         await _to_the_end(self._clear(digest))
 
+    async def evict(self, digest: str) -> None:
+        """Make the cache forget a blob that it knows, because the backend contradicts it; no fill follows for a while.
+
+        The backend is not touched, and a cache that does not answer changes nothing.
+
+        :raises InvalidDigestError: ``digest`` is not one.
+        """
+        digest = Digest(digest)
+        try:
+            # Most that storage does not have, the cache does not know either: nothing is written for those.
+            known = await self._cache.stat(digest)
+            for name in written_digests(digest, known):
+                await self._clear_cache(name)
+        except BlobUnknownError:
+            return
+        except CacheUnavailableError as error:
+            self._shared.cache_failed(digest, error)
+
     @property
     def _repository(self) -> str | None:
         return getattr(self._cache, "name", None)
@@ -247,8 +265,8 @@ class CachedRegistry:
         self, cache: GuardedCacheProvider, storage: RegistryBackend, *, observer: Observer | None = None
     ) -> None:
         _require_guarded(cache)
-        self._cache = cache
-        self._storage = storage
+        self.cache = cache
+        self.storage = storage
         self._shared = _Shared(as_observer(observer))
 
     def blobs(self, name: str) -> CachedBlobStatter:
@@ -256,16 +274,16 @@ class CachedRegistry:
 
         :raises RepositoryNameError: not a repository name.
         """
-        cache = _OfOneKind(self._cache.repository_scoped(name), name, manifests=False)
-        return CachedBlobStatter._sharing(cache, self._storage.blobs(name), self._shared, ("blobs", name))
+        cache = _OfOneKind(self.cache.repository_scoped(name), name, manifests=False)
+        return CachedBlobStatter._sharing(cache, self.storage.blobs(name), self._shared, ("blobs", name))
 
     def manifests(self, name: str) -> CachedBlobStatter:
         """The manifest revisions of the repository ``name``.
 
         :raises RepositoryNameError: not a repository name.
         """
-        cache = _OfOneKind(self._cache.repository_scoped(name), name, manifests=True)
-        return CachedBlobStatter._sharing(cache, self._storage.manifests(name), self._shared, ("manifests", name))
+        cache = _OfOneKind(self.cache.repository_scoped(name), name, manifests=True)
+        return CachedBlobStatter._sharing(cache, self.storage.manifests(name), self._shared, ("manifests", name))
 
 
 @attrs.frozen
