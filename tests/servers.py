@@ -18,11 +18,14 @@ VALKEY = "valkey"
 REDIS = "redis"
 
 DEBIAN_PACKAGES = {
+    "chromium": "chromium",
+    "nginx": "nginx-light",
     "docker-registry": "docker-registry",
     "go": "golang-go golang-github-docker-distribution-dev",
     "redis-benchmark": "redis-tools",
     "redis-server": "redis-server",
     "skopeo": "skopeo",
+    "wrk": "wrk",
 }
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import assert_type
 
+from aiohttp import web
+from fastapi import FastAPI
 from redis.asyncio import Redis
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Mount
 
 from aioblobcache import (
     BlobDescriptorCacheProvider,
@@ -20,6 +25,12 @@ from aioblobcache import (
     RedisBlobDescriptorCache,
     connect,
 )
+from aioblobcache.contrib.aiohttp import REGISTRY, add_registry, cache_context
+from aioblobcache.contrib.fastapi import Registry
+from aioblobcache.contrib.opentelemetry import traced
+from aioblobcache.contrib.prometheus import PrometheusObserver, sampled, timed
+from aioblobcache.contrib.starlette import RegistryApp, cached_registry, lifespan
+from aioblobcache.registry_api import Action, ForbiddenError
 from aioblobcache.storage import RegistryStorage
 
 
@@ -55,6 +66,31 @@ def storage_and_read_through_fit(cache: RedisBlobDescriptorCache, storage: Regis
     statters: list[BlobStatter] = [storage, storage.blobs("foo"), registry.manifests("foo")]
     services: list[BlobDescriptorService] = [registry.blobs("foo"), CachedBlobStatter(cache, storage)]
     del statters, services
+
+
+def applications_are_given_a_registry(registry: CachedRegistry) -> None:
+    Starlette(routes=[Mount("/v2", RegistryApp(registry, authorize=may, deletes=True))], lifespan=lifespan(registry))
+    FastAPI(lifespan=lifespan(registry, inner=lifespan(registry)))
+    app = web.Application()
+    app.cleanup_ctx.append(cache_context(registry))
+    add_registry(app, registry, prefix="/v2", referrers=True)
+    assert_type(app[REGISTRY], CachedRegistry)
+
+
+async def may(request: Request, repository: str | None, action: Action) -> None:
+    assert_type(cached_registry(request), CachedRegistry)
+    raise ForbiddenError
+
+
+async def handlers_depend_on_it(digest: str, registry: Registry) -> int:
+    return (await registry.blobs("foo").stat(digest)).size
+
+
+async def layers_are_providers(provider: RedisBlobDescriptorCache) -> None:
+    metrics = PrometheusObserver()
+    providers: list[GuardedCacheProvider] = [timed(traced(provider), metrics)]
+    async with timed(provider, metrics), sampled(provider, metrics):
+        del providers
 
 
 async def what_is_wrong_is_said(service: BlobDescriptorService) -> None:

@@ -1,0 +1,105 @@
+"""What Prometheus is told, under which names."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from aioblobcache import BlobUnknownError, CachedRegistry, RedisBlobDescriptorCache
+from aioblobcache.contrib.prometheus import PrometheusObserver, sampled, timed
+from aioblobcache.redis.keys import descriptor_key
+from tests.registry_api.content import LAYER, NAME, UNKNOWN
+from tests.servers import free_port
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def collected():
+    return CollectorRegistry()
+
+
+def values(collected):
+    """Every sample, by name and the operation it is of."""
+    families = text_string_to_metric_families(generate_latest(collected).decode())
+    return {
+        (sample.name, sample.labels.get("operation")): sample.value
+        for family in families
+        for sample in family.samples
+        if "le" not in sample.labels
+    }
+
+
+async def test_read_through_and_provider_are_counted_under_distributions_names(client, server, storage, collected):
+    metrics = PrometheusObserver(collected)
+    cache = timed(RedisBlobDescriptorCache.from_url(server.url, timeout=10.0, observer=metrics), metrics)
+    blobs = CachedRegistry(cache, storage, observer=metrics).blobs(NAME)
+    async with cache:
+        for _ in range(3):
+            await blobs.stat(LAYER.digest)
+        with pytest.raises(BlobUnknownError):
+            await blobs.stat(UNKNOWN)
+        await client.hset(descriptor_key(LAYER.digest), "size", "abc")
+        await blobs.stat(LAYER.digest)
+        await cache.stat(LAYER.digest)
+    found = values(collected)
+    assert found["registry_storage_cache_requests_total", None] == 5
+    assert found["registry_storage_cache_hits_total", None] == 2
+    assert found["registry_storage_cache_errors_total", None] == 0
+    assert found["aioblobcache_corrupt_entries_total", None] == 1
+    timed_ = {operation: count for (name, operation), count in found.items() if name.endswith("redis_seconds_count")}
+    assert timed_ == {"RepoStat": 5, "RepoTakeToken": 3, "RepoSetDescriptor": 2, "Stat": 1}
+    assert 0 < found["registry_storage_cache_redis_seconds_sum", "RepoStat"] < 10
+
+
+async def test_a_cache_that_is_down_is_counted(storage, collected):
+    metrics = PrometheusObserver(collected)
+    cache = RedisBlobDescriptorCache.from_url(f"redis://127.0.0.1:{free_port()}", observer=metrics)
+    async with cache:
+        await CachedRegistry(cache, storage, observer=metrics).blobs(NAME).stat(LAYER.digest)
+    found = values(collected)
+    assert found["registry_storage_cache_errors_total", None] == 1
+    assert found["registry_storage_cache_requests_total", None] == 1
+
+
+async def test_what_the_near_cache_answers_is_no_time_of_redis(client, server, storage, collected):
+    metrics = PrometheusObserver(collected)
+    provider = RedisBlobDescriptorCache.from_url(server.url, timeout=10.0, near_cache=10, observer=metrics)
+    cache = timed(provider, metrics)
+    blobs = CachedRegistry(cache, storage, observer=metrics).blobs(NAME)
+    async with cache:
+        await until(lambda: provider.info()["near_cache"]["why_off"] is None)
+        async with sampled(provider, metrics, every=0.01):
+            await blobs.stat(LAYER.digest)
+            while blobs.peek(LAYER.digest) is None:
+                await blobs.stat(LAYER.digest)
+            asked = values(collected)["registry_storage_cache_redis_seconds_count", "RepoStat"]
+            hits = values(collected)["aioblobcache_near_hits_total", None]
+            for _ in range(100):
+                await blobs.stat(LAYER.digest)
+            await until(lambda: values(collected)["aioblobcache_near_hits_total", None] >= hits + 100)
+            found = values(collected)
+            assert found["registry_storage_cache_redis_seconds_count", "RepoStat"] == asked
+            assert found["aioblobcache_near_entries", None] == 1
+            assert found["aioblobcache_lanes_open", None] == 1
+            assert 0 <= found["aioblobcache_near_lease_age_seconds", None] < 10
+            assert found["aioblobcache_in_flight", None] == 0
+
+
+async def test_counters_do_not_go_back_when_a_provider_is_replaced(collected):
+    metrics = PrometheusObserver(collected)
+    for reconnects in (3, 5, 1):
+        metrics.sample({"reconnects": reconnects, "near_cache": None, "lanes_open": 1, "in_flight": 0, "waiting": 0})
+    assert values(collected)["aioblobcache_reconnects_total", None] == 6
+
+
+async def test_a_fill_that_a_guard_refuses_is_counted(client, server, storage, collected):
+    metrics = PrometheusObserver(collected)
+    async with RedisBlobDescriptorCache.from_url(server.url, timeout=10.0) as cache:
+        blobs = CachedRegistry(cache, storage, observer=metrics).blobs(NAME)
+        await blobs.stat(LAYER.digest)
+        await cache.repository_scoped(NAME).clear(LAYER.digest)
+        await blobs.stat(LAYER.digest)
+    assert values(collected)["aioblobcache_fills_refused_total", None] == 1

@@ -1,0 +1,127 @@
+"""The cache opened with an application of Starlette or FastAPI, and what middleware must leave alone."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Mount, Route
+
+from aioblobcache import CachedRegistry, LifecycleError, MemoryBlobDescriptorCache
+from aioblobcache.contrib.fastapi import Registry
+from aioblobcache.contrib.starlette import RegistryApp, cached_registry, lifespan
+from tests.registry_api.content import IMAGE, LAYER, NAME
+from tests.registry_api.serving import asking, by_uvicorn
+
+pytestmark = pytest.mark.anyio
+
+V2 = f"/v2/{NAME}"
+
+
+async def test_the_cache_is_open_while_the_application_runs_and_closed_afterwards(registry):
+    async def size(request: Request):
+        found = await cached_registry(request).blobs(NAME).stat(LAYER.digest)
+        return JSONResponse(found.size)
+
+    app = Starlette(routes=[Route("/size", size)], lifespan=lifespan(registry))
+    with pytest.raises(LifecycleError, match="before it was entered"):
+        await registry.cache.stat(LAYER.digest)
+    async with by_uvicorn(app) as url, asking(url) as client:
+        assert (await client.get("/size")).body == b"%d" % LAYER.size
+    with pytest.raises(LifecycleError, match="had ended"):
+        await registry.cache.stat(LAYER.digest)
+
+
+async def test_a_lifespan_of_ones_own_runs_within(registry):
+    said = []
+
+    @asynccontextmanager
+    async def own(app):
+        said.append(await is_open(registry))
+        yield {"colour": "blue"}
+        said.append(await is_open(registry))
+
+    async def colour(request: Request):
+        assert cached_registry(request) is registry
+        return PlainTextResponse(request.state.colour)
+
+    app = Starlette(routes=[Route("/", colour)], lifespan=lifespan(registry, own))
+    async with by_uvicorn(app) as url, asking(url) as client:
+        assert (await client.get("/")).body == b"blue"
+    assert said == [True, True]
+
+
+async def is_open(registry):
+    try:
+        registry.cache.peek(LAYER.digest)
+        await registry.blobs(NAME).stat(LAYER.digest)
+    except LifecycleError:
+        return False
+    return True
+
+
+async def test_without_the_lifespan_a_handler_is_told_what_is_missing(registry):
+    async def handler(request: Request):
+        with pytest.raises(LookupError, match=r"lifespan=lifespan\(registry\)"):
+            cached_registry(request)
+        return PlainTextResponse("told")
+
+    async with by_uvicorn(Starlette(routes=[Route("/", handler)])) as url, asking(url) as client:
+        assert (await client.get("/")).body == b"told"
+
+
+async def test_a_cache_that_was_used_up_is_a_clear_error(storage):
+    registry = CachedRegistry(MemoryBlobDescriptorCache(), storage)
+    run = lifespan(registry)
+    async with run(None):
+        pass
+    with pytest.raises(LifecycleError, match="entered once only"):
+        async with run(None):
+            pass
+
+
+async def test_fastapi_hands_the_registry_to_who_asks_for_it(registry):
+    app = FastAPI(lifespan=lifespan(registry))
+    app.mount("/v2", RegistryApp(registry))
+
+    @app.get("/size/{digest}")
+    async def size(digest: str, registry: Registry) -> int:
+        return (await registry.blobs(NAME).stat(digest)).size
+
+    async with by_uvicorn(app) as url, asking(url) as client:
+        assert (await client.get(f"/size/{LAYER.digest}")).body == b"%d" % LAYER.size
+        assert (await client.get(f"{V2}/blobs/{LAYER.digest}")).body == IMAGE.content[LAYER.digest]
+
+
+@pytest.mark.parametrize("path", [f"/blobs/{LAYER.digest}", "/manifests/latest", f"/blobs/{IMAGE.layers[1].digest}"])
+async def test_middleware_that_compresses_leaves_the_registry_alone(registry, path):
+    async def compressible(request: Request):
+        return PlainTextResponse("x" * 10_000)
+
+    app = Starlette(
+        routes=[Mount("/v2", RegistryApp(registry)), Route("/", compressible)],
+        middleware=[Middleware(GZipMiddleware, minimum_size=1)],
+        lifespan=lifespan(registry),
+    )
+    async with by_uvicorn(app) as url, asking(url) as client:
+        assert (await client.get("/")).headers["Content-Encoding"] == "gzip"
+        answer = await client.get(f"{V2}{path}")
+        assert answer.body in IMAGE.content.values()
+        assert answer.headers["Content-Length"] == str(len(answer.body))
+        assert answer.headers["Content-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("prefix", ["", "/deep/down"])
+async def test_links_and_paths_are_right_wherever_it_is_mounted(registry, prefix):
+    inner = Starlette(routes=[Mount("/v2", RegistryApp(registry))])
+    app = Starlette(routes=[Mount(prefix or "/", inner)], lifespan=lifespan(registry))
+    async with by_uvicorn(app) as url, asking(url) as client:
+        answer = await client.get(f"{prefix}{V2}/tags/list?n=1")
+        assert answer.headers["Link"] == f'<{prefix}{V2}/tags/list?n=1&last=1.0>; rel="next"'
+        assert (await client.get(f"{prefix}{V2}/manifests/latest")).status == 200

@@ -1,0 +1,59 @@
+"""Blobs of an object store that signs: the client is sent there."""
+
+from __future__ import annotations
+
+import aiohttp
+import obstore
+import pytest
+from obstore.store import LocalStore
+
+from aioblobcache import CachedRegistry, ConfigurationError, MemoryBlobDescriptorCache
+from aioblobcache.registry_api import RegistryApi
+from aioblobcache.storage import RegistryStorage
+from tests.registry_api.content import IMAGE, LAYER, NAME, UNKNOWN, store
+from tests.registry_api.serving import serving
+from tests.stores import S3Server
+
+pytestmark = pytest.mark.anyio
+
+V2 = f"/v2/{NAME}"
+
+
+@pytest.fixture(scope="module")
+def s3():
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+async def storage(s3):
+    storage = RegistryStorage(s3.open(s3.make_bucket()))
+    await store(storage)
+    return storage
+
+
+async def test_a_blob_is_fetched_from_where_the_client_is_sent(framework, storage):
+    registry = CachedRegistry(MemoryBlobDescriptorCache(), storage)
+    async with serving(framework, registry, redirect=True) as client:
+        answer = await client.get(f"{V2}/blobs/{LAYER.digest}")
+        assert (answer.status, answer.body) == (307, b"")
+        async with aiohttp.ClientSession() as session, session.get(answer.headers["Location"]) as fetched:
+            assert await fetched.read() == IMAGE.content[LAYER.digest]
+        assert (await client.get(f"{V2}/manifests/latest")).status == 200
+        assert (await client.head(f"{V2}/blobs/{LAYER.digest}")).status == 200
+        assert (await client.get(f"{V2}/blobs/{UNKNOWN}")).status == 404
+
+
+async def test_nobody_is_sent_where_nothing_is(framework, storage):
+    registry = CachedRegistry(MemoryBlobDescriptorCache(), storage)
+    async with serving(framework, registry, redirect=True) as client:
+        assert (await client.head(f"{V2}/blobs/{LAYER.digest}")).status == 200
+        await obstore.delete_async(storage.store, storage.layout.data(LAYER.digest))
+        assert (await client.get(f"{V2}/blobs/{LAYER.digest}")).status == 404
+        assert (await client.head(f"{V2}/blobs/{LAYER.digest}")).status == 404
+
+
+def test_a_store_that_cannot_sign_is_refused_at_once(tmp_path):
+    registry = CachedRegistry(MemoryBlobDescriptorCache(), RegistryStorage(LocalStore(tmp_path)))
+    with pytest.raises(ConfigurationError, match="LocalStore"):
+        RegistryApi(registry, redirect=True)

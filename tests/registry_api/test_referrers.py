@@ -1,0 +1,107 @@
+"""Referrers: off, on, merged with the tag that clients keep, and never an empty list that hides something."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aioblobcache.media_types import OCI_INDEX, OCI_MANIFEST
+from aioblobcache.registry_api import referrers as module
+from tests.registry_api.content import IMAGE, LAYER, NAME, OTHER, UNKNOWN, index_of, reference, referrer, store_manifest
+from tests.registry_api.serving import serving
+
+pytestmark = pytest.mark.anyio
+
+V2 = f"/v2/{NAME}"
+MANIFEST = IMAGE.manifest
+SIGNATURE = "application/vnd.example.signature"
+TAG = MANIFEST.digest.replace(":", "-")
+
+
+@pytest.fixture
+async def client(framework, registry, signed):
+    async with serving(framework, registry, referrers=True) as client:
+        yield client
+
+
+@pytest.fixture
+async def signed(storage):
+    """A signature and a bill of materials of the image, each a manifest that refers to it."""
+    signature = await store_manifest(storage, referrer(MANIFEST, SIGNATURE, annotations={"by": "somebody"}))
+    bill = await store_manifest(storage, referrer(MANIFEST, "application/spdx+json"))
+    return signature, bill
+
+
+async def ask(client, digest=MANIFEST.digest, query=""):
+    answer = await client.get(f"{V2}/referrers/{digest}{query}")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == OCI_INDEX
+    document = json.loads(answer.body)
+    assert (document["schemaVersion"], document["mediaType"]) == (2, OCI_INDEX)
+    return answer, {one["digest"]: one for one in document["manifests"]}
+
+
+async def test_manifests_that_refer_to_one_are_listed_with_type_and_annotations(client, signed):
+    signature, bill = signed
+    _, found = await ask(client)
+    assert found == {
+        signature.digest: {**reference(signature), "artifactType": SIGNATURE, "annotations": {"by": "somebody"}},
+        bill.digest: {**reference(bill), "artifactType": "application/spdx+json"},
+    }
+
+
+async def test_a_filter_is_applied_and_said(client, signed):
+    answer, found = await ask(client, query=f"?artifactType={SIGNATURE}")
+    assert list(found) == [signed[0].digest]
+    assert answer.headers["OCI-Filters-Applied"] == "artifactType"
+    assert "OCI-Filters-Applied" not in (await ask(client))[0].headers
+
+
+async def test_what_nothing_refers_to_has_an_empty_list(client):
+    assert (await ask(client, LAYER.digest))[1] == {}
+    assert (await ask(client, UNKNOWN))[1] == {}
+
+
+async def test_what_the_fallback_tag_lists_is_merged(client, storage, signed):
+    elsewhere = {"mediaType": OCI_MANIFEST, "digest": UNKNOWN, "size": 5, "artifactType": "a/b"}
+    broken = [{"mediaType": OCI_MANIFEST, "digest": "sha256:12", "size": 5}, "text", {"size": "5"}]
+    await store_manifest(storage, index_of(elsewhere, reference(signed[0]), *broken), TAG)
+    _, found = await ask(client)
+    assert set(found) == {UNKNOWN, *(one.digest for one in signed)}
+    assert found[UNKNOWN] == elsewhere
+    assert "artifactType" in found[signed[0].digest]
+
+
+async def test_an_unknown_repository_is_named_unknown(client):
+    answer = await client.get(f"/v2/no/such/referrers/{MANIFEST.digest}")
+    assert answer.status == 404
+    assert json.loads(answer.body)["errors"][0]["code"] == "NAME_UNKNOWN"
+
+
+async def test_a_repository_with_too_many_manifests_has_no_such_api(client, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_MANIFESTS", 2)
+    answer = await client.get(f"{V2}/referrers/{MANIFEST.digest}")
+    assert answer.status == 404
+    assert json.loads(answer.body)["errors"][0]["code"] == "UNSUPPORTED"
+    assert (await client.get(f"/v2/{OTHER}/referrers/{MANIFEST.digest}")).status == 200
+
+
+async def test_referrers_that_are_too_large_to_be_said_are_not_said_in_part(client, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_BYTES", 300)
+    assert (await client.get(f"{V2}/referrers/{MANIFEST.digest}")).status == 404
+
+
+async def test_the_manifests_are_read_once_for_many_requests(framework, registry, storage, signed, monkeypatch):
+    read = []
+    original = module.Referrers._read
+
+    async def noted(self, name):
+        read.append(name)
+        return await original(self, name)
+
+    monkeypatch.setattr(module.Referrers, "_read", noted)
+    async with serving(framework, registry, referrers=True) as client:
+        for _ in range(5):
+            await ask(client)
+    assert read == [NAME]
