@@ -70,7 +70,7 @@ def test_the_demo_for_a_person_has_a_table_and_the_keys(run, monkeypatch):
     assert "answered by  descriptor" in output
     assert "> HGETALL blobs::sha256:" in output
     assert '> SMEMBERS repository::library/demo::blobs\n1) "sha256:' in output
-    assert output.endswith("Every answer was the expected one.\n")
+    assert "\nEvery answer was the expected one.\n" in output
 
 
 def test_an_unexpected_answer_fails_the_demo(run, monkeypatch):
@@ -83,7 +83,7 @@ def test_an_unexpected_answer_fails_the_demo(run, monkeypatch):
     status, output = run("demo")
     assert status == 1
     assert "✗" in output
-    assert output.endswith("Not every answer was the expected one!\n")
+    assert "\nNot every answer was the expected one!\n" in output
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -4,13 +4,10 @@ tests; and what clients ask of it, with skopeo and over plain HTTP."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from contextlib import closing
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
-from subprocess import CalledProcessError
 from urllib.parse import urlsplit
 
 import anyio
@@ -19,6 +16,7 @@ import attrs
 
 from aioblobcache import Descriptor, Digest, media_types
 from aioblobcache.cli.sample import Image
+from tests.interop.skopeo import Skopeo
 from tests.servers import Server, free_port, require_program
 
 # Where the tests push an image to.
@@ -41,7 +39,7 @@ class Registry(Server):
 
     def __init__(self, folder: Path, redis_port: int) -> None:
         self._program = require_program("docker-registry")
-        self._skopeo_program = require_program("skopeo")
+        self.skopeo = Skopeo(folder)
         port = free_port()
         self._config = folder / "registry.yml"
         super().__init__(folder, [self._program, "serve", str(self._config)], port)
@@ -49,16 +47,13 @@ class Registry(Server):
         # JSON is YAML.
         self._config.write_text(json.dumps(_configuration(self.root, port, redis_port)))
 
-    async def push(self, image: Image, name: str, tag: str) -> None:
+    async def push(self, image: Image, name: str, tag: str, *options: str) -> None:
         """Push an image: what the registry says it has is not sent."""
-        layout = self._new_folder()
-        _write_layout(layout, image)
-        await self._skopeo("copy", "--dest-tls-verify=false", f"oci:{layout}:{TAG}", self._reference(name, tag))
+        await self.skopeo.push(image, self.reference(name, tag), *options)
 
     async def pull(self, name: str, tag: str) -> None:
         """Pull an image whole. ``CalledProcessError``: something of it cannot be had."""
-        target = self._new_folder()
-        await self._skopeo("copy", "--src-tls-verify=false", self._reference(name, tag), f"dir:{target}")
+        await self.skopeo.pull(self.reference(name, tag))
 
     async def push_blob(self, name: str, data: bytes, algorithm: str = "sha256") -> Digest:
         """Push a blob under its digest of this algorithm, which is returned."""
@@ -109,20 +104,9 @@ class Registry(Server):
             response.read()
             return response
 
-    async def _skopeo(self, *arguments: str) -> None:
-        # As root skopeo would keep what it learns of blobs in /var/lib, whatever HOME is.
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "_CONTAINERS_ROOTLESS_UID": "65534"}
-        try:
-            await anyio.run_process([self._skopeo_program, "--insecure-policy", *arguments], env=environment)
-        except CalledProcessError as error:
-            error.add_note(error.stderr.decode())
-            raise
-
-    def _reference(self, name: str, tag: str) -> str:
-        return f"docker://127.0.0.1:{self.port}/{name}:{tag}"
-
-    def _new_folder(self) -> Path:
-        return Path(tempfile.mkdtemp(dir=self.folder))
+    def reference(self, name: str, tag: str) -> str:
+        """An image here, as clients name it."""
+        return f"127.0.0.1:{self.port}/{name}:{tag}"
 
 
 def _configuration(root: Path, port: int, redis_port: int) -> dict[str, object]:
@@ -137,22 +121,6 @@ def _configuration(root: Path, port: int, redis_port: int) -> dict[str, object]:
         "http": {"addr": f"127.0.0.1:{port}"},
         "redis": {"addr": f"127.0.0.1:{redis_port}"},
     }
-
-
-def _write_layout(folder: Path, image: Image) -> None:
-    """Write an OCI image layout (OCI Image Specification, image-layout.md)."""
-    blobs = folder / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-    for digest, data in image.content.items():
-        (blobs / digest.encoded).write_bytes(data)
-    manifest = {
-        "mediaType": image.manifest.media_type,
-        "digest": image.manifest.digest,
-        "size": image.manifest.size,
-        "annotations": {"org.opencontainers.image.ref.name": TAG},
-    }
-    (folder / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))
-    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
 
 
 def _described(response: HTTPResponse) -> Descriptor | None:

@@ -13,7 +13,7 @@ from rich.text import Text
 from ..digest import Digest
 from .demo import DemoReport, Key, Step
 
-__all__ = ["as_data", "show"]
+__all__ = ["as_data", "offer_to_serve", "show", "show_how_to_pull"]
 
 _COMMANDS = {"hash": "HGETALL", "set": "SMEMBERS", "string": "GET"}
 
@@ -33,6 +33,22 @@ def show(report: DemoReport, console: Console) -> None:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     verdict = "Every answer was the expected one." if report.as_expected else "Not every answer was the expected one!"
     console.print(f"\n{verdict}")
+
+
+def offer_to_serve(console: Console) -> None:
+    """Say how the sample registry can be pulled from."""
+    console.print("To pull from this registry with a client of yours: aioblobcache demo --serve", highlight=False)
+
+
+def show_how_to_pull(listen: str, console: Console) -> None:
+    """Say what can be done with the sample registry while it is served."""
+    for line in (
+        f"\nThe sample registry is served at http://{listen}/ until Ctrl-C. Try, from another terminal:\n",
+        f"  skopeo inspect --tls-verify=false docker://{listen}/library/demo:latest",
+        f"  docker pull {listen}/library/demo:latest",
+        f"  curl http://{listen}/v2/library/demo/tags/list\n",
+    ):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(report: DemoReport) -> Table:

@@ -1,0 +1,1 @@
+"""A read-only registry as a program: any storage, this cache in front of it, uvicorn underneath."""

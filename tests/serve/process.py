@@ -1,0 +1,64 @@
+"""The program, as operators run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tests.servers import Server, free_port
+
+COMMAND = [sys.executable, "-m", "aioblobcache"]
+
+
+class ServeProcess(Server):
+    """``aioblobcache serve`` of a storage folder; what it writes goes into files."""
+
+    def __init__(self, folder: Path, storage: Path | str, *options: str) -> None:
+        folder.mkdir(exist_ok=True)
+        port = free_port()
+        where = storage if isinstance(storage, str) else storage.as_uri()
+        arguments = [*COMMAND, "serve", where, "--listen", f"127.0.0.1:{port}", *options]
+        super().__init__(folder, arguments, port)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def reference(self, name: str, tag: str) -> str:
+        return f"127.0.0.1:{self.port}/{name}:{tag}"
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        try:
+            with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as response:
+                return response.status, response.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What it has logged: each line is JSON."""
+        return [json.loads(line) for line in self.log().splitlines()]
+
+    def memory(self) -> int:
+        """Bytes that the process has in memory now."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to stop, and wait; its exit status."""
+        process = self._process
+        assert process is not None
+        process.send_signal(number)
+        status = process.wait(timeout=60)
+        self._process = None
+        return status
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command, variables = [*COMMAND, *arguments], {**os.environ, **environment}
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)

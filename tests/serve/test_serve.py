@@ -1,0 +1,220 @@
+"""The program around the registry: its options, its end, what it logs, and what operators ask it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+from obstore.store import LocalStore
+from prometheus_client.parser import text_string_to_metric_families
+
+from aioblobcache.errors import ConfigurationError
+from aioblobcache.serve.options import listen_address
+from aioblobcache.storage import RegistryStorage
+from tests.groups import wait_until
+from tests.registry_api.content import IMAGE, LAYER, NAME, store, store_blob
+from tests.serve.process import ServeProcess, run
+from tests.servers import VALKEY, RedisServer, free_port, running
+
+V2 = f"/v2/{NAME}"
+DATA = IMAGE.content[LAYER.digest]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A storage folder."""
+    folder = tmp_path_factory.mktemp("tree")
+    anyio.run(store, RegistryStorage(LocalStore(folder)))
+    return folder
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = RedisServer(VALKEY, tmp_path)
+    with running(server):
+        yield server
+
+
+def metrics(served):
+    status, body = served.get("/metrics")
+    assert status == 200
+    families = text_string_to_metric_families(body.decode())
+    return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_serves_and_counts_and_ends_well(tree, server, tmp_path, workers):
+    served = ServeProcess(
+        tmp_path / "served", tree, "--cache", server.url, "--near-cache", "100", "--workers", str(workers)
+    )
+    with running(served):
+        for _ in range(20):
+            assert served.get(f"{V2}/blobs/{LAYER.digest}") == (200, DATA)
+        assert served.get("/healthz") == (200, b"ok\n")
+        status, body = served.get("/readyz")
+        assert (status, json.loads(body)) == (200, {"status": "ok", "storage": "ok", "cache": "ok"})
+        counted = metrics(served)
+        assert counted["registry_storage_cache_requests_total"] == 20
+        assert counted["registry_storage_cache_hits_total"] >= 20 - workers
+        assert counted["aioblobcache_lanes_open"] >= 1
+        assert served.end() == 0
+    lines = served.lines()
+    requests = [line for line in lines if line["logger"] == "aioblobcache.serve.access"]
+    blob = next(line for line in requests if line["path"] == f"{V2}/blobs/{LAYER.digest}")
+    assert (blob["method"], blob["status"], blob["bytes"], blob["remote"]) == ("GET", 200, len(DATA), "127.0.0.1")
+    assert blob["agent"].startswith("Python-urllib")
+    assert blob["seconds"] > 0
+    assert all(line["level"] == "info" for line in lines)
+
+
+def test_an_answer_that_is_under_way_is_finished_before_the_end(tree, tmp_path):
+    large = anyio.run(store_blob, RegistryStorage(LocalStore(tree)), bytes(64 * 1024 * 1024))
+    served = ServeProcess(tmp_path / "served", tree)
+    with running(served), socket.create_connection(("127.0.0.1", served.port)) as connection:
+        connection.sendall(f"GET {V2}/blobs/{large.digest} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        received = len(connection.recv(1000))
+        ended = []
+        ending = threading.Thread(target=lambda: ended.append(served.end()))
+        ending.start()
+        wait_until(lambda: "Shutting down" in served.log(), "the end to begin")
+        while chunk := connection.recv(1 << 20):
+            received += len(chunk)
+        ending.join()
+    assert received > large.size
+    assert ended == [0]
+
+
+def test_a_large_blob_is_never_whole_in_memory(tree, tmp_path):
+    large = anyio.run(store_blob, RegistryStorage(LocalStore(tree)), bytes(256 * 1024 * 1024))
+    served = ServeProcess(tmp_path / "served", tree)
+    with running(served):
+        served.get(f"{V2}/blobs/{LAYER.digest}")
+        before = served.memory()
+        with socket.create_connection(("127.0.0.1", served.port)) as connection:
+            connection.sendall(f"GET {V2}/blobs/{large.digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            connection.recv(1000)
+            time.sleep(1.0)  # for as much as it would take in while the client takes nothing
+            while_waiting = served.memory()
+            received = 0
+            while received < large.size:
+                received += len(connection.recv(1 << 20))
+            most = served.memory()
+    assert while_waiting - before < 32 * 1024 * 1024
+    assert most - before < 32 * 1024 * 1024
+
+
+def test_a_client_that_goes_away_ends_the_reading(tree, tmp_path):
+    large = anyio.run(store_blob, RegistryStorage(LocalStore(tree)), bytes(128 * 1024 * 1024))
+    served = ServeProcess(tmp_path / "served", tree)
+    with running(served):
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", served.port)) as connection:
+                connection.sendall(f"GET {V2}/blobs/{large.digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                connection.recv(1000)
+        open_files = Path(f"/proc/{served.pid}/fd")
+
+        def closed():
+            return not any("blobs" in str(link.readlink()) for link in open_files.iterdir() if link.is_symlink())
+
+        wait_until(closed, "the blob to be closed")
+        assert served.get("/healthz")[0] == 200
+
+
+def test_redis_that_is_down_is_said_and_is_no_reason_not_to_be_ready(tree, tmp_path):
+    port = free_port()
+    served = ServeProcess(tmp_path / "served", tree, "--cache", f"redis://:hush-hush@127.0.0.1:{port}")
+    with running(served):
+        assert served.get(f"{V2}/blobs/{LAYER.digest}") == (200, DATA)
+        status, body = served.get("/readyz")
+        said = json.loads(body)
+        assert (status, said["status"], said["storage"]) == (200, "degraded", "ok")
+        assert str(port) in said["cache"]
+        assert metrics(served)["registry_storage_cache_errors_total"] >= 1
+        assert "hush-hush" not in served.get("/")[1].decode() + body.decode()
+    assert "hush-hush" not in served.log()
+    said = [line["message"] for line in served.lines() if line["logger"] == "aioblobcache.readthrough"]
+    assert len(said) == 1
+
+
+def test_storage_that_is_not_there_is_said_and_a_reason_not_to_be_ready(tmp_path):
+    (tmp_path / "empty").mkdir()
+    served = ServeProcess(tmp_path / "served", tmp_path / "empty")
+    with running(served):
+        status, body = served.get("/readyz")
+        assert (status, json.loads(body)["status"]) == (503, "down")
+        assert "no repository" in json.loads(body)["storage"]
+        assert served.get("/healthz")[0] == 200
+
+
+def test_a_cache_of_its_own_ends_with_it(tree, tmp_path):
+    served = ServeProcess(tmp_path / "served", tree, "--cache", "embedded")
+    with running(served):
+        served.get(f"{V2}/blobs/{LAYER.digest}")
+        assert served.get(f"{V2}/blobs/{LAYER.digest}") == (200, DATA)
+        assert metrics(served)["registry_storage_cache_hits_total"] == 1
+        children = Path(f"/proc/{served.pid}/task/{served.pid}/children").read_text().split()
+        assert len(children) == 1
+        assert served.end(signal.SIGINT) == 0
+    assert not Path(f"/proc/{children[0]}").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nonsense://x"], "cannot open storage"),
+        (["{tree}", "--cache", "gopher://x"], "gopher"),
+        (["{tree}", "--cache", "redis://:hush@host:port"], "port"),
+        (["{tree}", "--listen", "nowhere"], "HOST:PORT"),
+        (["{tree}", "--redirect"], "LocalStore"),
+        (["{tree}", "--root", "../.."], "root"),
+        (["{tree}", "--cache", "redis://x", "--near-cache", "-1"], "near_cache"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line(tree, arguments, said):
+    done = run("serve", *(argument.format(tree=tree.as_uri()) for argument in arguments))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "hush" not in done.stderr
+
+
+def test_the_cache_may_come_by_the_environment(tree):
+    done = run("serve", tree.as_uri(), AIOBLOBCACHE_URL="gopher://x")
+    assert (done.returncode, "gopher" in done.stderr) == (2, True)
+
+
+def test_the_demo_goes_on_as_a_registry(tmp_path):
+    port = free_port()
+    served = ServeProcess(tmp_path, "unused")
+    served._arguments = [*served._arguments[:3], "demo", "--serve", "--listen", f"127.0.0.1:{port}"]
+    served.port = port
+    with running(served):
+        assert json.loads(served.get("/v2/library/demo/tags/list")[1])["tags"] == ["latest"]
+        assert served.get("/v2/library/demo/manifests/latest")[0] == 200
+        assert served.end() == 0
+    assert f"skopeo inspect --tls-verify=false docker://127.0.0.1:{port}/library/demo:latest" in served.log()
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:80", ("127.0.0.1", 80)),
+        ("[::1]:80", ("::1", 80)),
+        (":5000", ("0.0.0.0", 5000)),
+        ("a.b:1", ("a.b", 1)),
+    ],
+)
+def test_an_address_to_listen_on(text, address):
+    assert listen_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", "host:x", "host:65536", "::1:80", "host:٣"])
+def test_what_is_no_address_is_refused(text):
+    with pytest.raises(ConfigurationError, match="HOST:PORT"):
+        listen_address(text)
