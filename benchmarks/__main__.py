@@ -13,10 +13,11 @@ from aioblobcache.cli.embedded import sigterm_exits
 
 from .contest import Settings, run_contest
 from .jobs import SOME_NEAR_JOBS
-from .page import page, with_summary
+from .layers import layers_table, measure_layers
+from .page import Kept, page, with_summary
 from .peers import PEERS
-from .picture import draw
-from .results import Results
+from .picture import draw, draw_pulls
+from .registries import measure_pulls, pulls_table
 from .table import show
 
 _RESULTS: Final = Path(__file__).with_name("results")
@@ -88,21 +89,65 @@ def run(
     console.print(f"every round: {output}")
 
 
-@app.command(name="page")
-def make_page(*results: Path) -> None:
-    """Make docs/performance.md, its pictures and README's summary from the results of one or more runs.
+@app.command
+def registries(
+    *,
+    seconds: float = 3.0,
+    rounds: int = 5,
+    processes: Annotated[list[int] | None, Parameter(consume_multiple=True, negative="")] = None,
+    output: Path = Path("build/benchmarks/registries.json"),
+) -> None:
+    """Pull from `aioblobcache serve` and from Debian's docker-registry, by wrk, and print the ratios.
 
     Parameters
     ----------
-    results
-        The JSON files, the latest last; by default all in benchmarks/results.
+    seconds
+        How long each server is asked for each blob in each round.
+    rounds
+        How often they take turns; what is printed are medians.
+    processes
+        How many worker processes, or processors for the registry: 1 and 2 by default.
+    output
+        The JSON file.
     """
-    files = list(results) or sorted(_RESULTS.glob("*.json"))
-    runs = [Results.read(path) for path in files]
-    draw(runs[-1], _DOCS / "performance")
-    earlier = [Results.read(path) for path in sorted(_RESULTS.glob("earlier/*.json"))]
-    _DOCS.joinpath("performance.md").write_text(page(runs, earlier, "performance.svg"))
-    _README.write_text(with_summary(_README.read_text(), runs))
+    console = Console()
+    with sigterm_exits():
+        pulls = measure_pulls(rounds, seconds, processes or [1, 2], console.print)
+    pulls.write(output)
+    console.print(pulls_table(pulls), markup=False)
+    console.print(f"every round: {output}")
+
+
+@app.command
+def layers(*, seconds: float = 1.0, rounds: int = 9, output: Path = Path("build/benchmarks/layers.json")) -> None:
+    """Measure what read-through, metrics and traces cost around a provider.
+
+    Parameters
+    ----------
+    seconds
+        How long each is asked in each round.
+    rounds
+        How often they take turns; what is printed are medians.
+    output
+        The JSON file.
+    """
+    console = Console()
+    with sigterm_exits():
+        measured = measure_layers(rounds, seconds, console.print)
+    measured.write(output)
+    console.print(layers_table(measured), markup=False)
+    console.print(f"every round: {output}")
+
+
+@app.command(name="page")
+def make_page() -> None:
+    """Make docs/performance.md, its pictures and README's summary from all that is kept in benchmarks/results."""
+    kept = Kept.read(_RESULTS)
+    draw(kept.runs[-1], _DOCS / "performance")
+    if kept.pulls:
+        draw_pulls(kept.pulls[-1], _DOCS / "registries")
+    _DOCS.joinpath("performance.md").write_text(page(kept, "performance.svg"))
+    _README.write_text(with_summary(_README.read_text(), kept.runs))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -38,6 +37,7 @@ from .jobs import (
     Measurement,
     many,
 )
+from .machine import machine_of
 from .peers import CLUSTER_PEERS, PEERS, GoKind, MissingPeerError, PeerKind
 from .results import Results, Sample
 from .server import Server, running_cluster, running_server
@@ -170,7 +170,7 @@ def run_contest(settings: Settings, say: Callable[[str], None]) -> Results:
     samples.sort(key=lambda sample: (sample.round, order[sample.peer]))
     return Results(
         datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        _machine(),
+        machine_of(),
         versions,
         attrs.asdict(settings),
         ceilings,
@@ -208,14 +208,3 @@ def _build() -> str:
     """How the interpreter was built: it matters more than its version."""
     optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     return "built with profile-guided optimisation" if optimised else "built without profile-guided optimisation"
-
-
-def _machine() -> dict[str, str]:
-    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": str(len(os.sched_getaffinity(0))),
-        "memory_bytes": str(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
-        "system": f"{platform.system()} {platform.release()}",
-    }

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, Self, TypeVar
+
+import attrs
 
 from .jobs import HIT, IN_STORM
+from .layers import Layers, layers_table
+from .registries import Pulls, pulls_table
 from .results import Results
 from .targets import OURS, TARGETS, Target
 
-__all__ = ["page", "with_summary"]
+__all__ = ["Kept", "page", "with_summary"]
+
+_T = TypeVar("_T")
 
 _WHAT_HELPED: Final = Path(__file__).with_name("what_helped.md")
 
@@ -77,6 +83,26 @@ The same at an earlier state of the code. Ratios to programs in Go differ most: 
 beside Python. The near cache's jobs of 128 callers included the comparing of answers then, a third of a hit's time.
 """
 
+_PULLS: Final = """\
+## Pulling from a registry
+
+`aioblobcache serve` beside Debian's `docker-registry`, on one storage folder and one Redis, each asked by wrk with 32
+connections for one blob; every answer is compared with the blob. *processes* are the workers of `serve`, and what
+GOMAXPROCS says to the Go program; its connections to Redis are its default. wrk, Redis and all servers share the two
+cores, so that with two processes there are fewer cores than there is work. Access logs are off.
+
+![Blobs a second and processor time for each, small and large](registries.svg)
+"""
+
+_LAYERS: Final = """\
+## What metrics and traces cost
+
+Hits by Redis, 128 callers, each way to ask in a provider and on a connection of its own, taking turns. Metrics and
+traces are layers around a provider: where there are none, there is nothing to skip. Read-through tells its observer of
+each hit; with none, that is a method that does nothing. *Recorded and dropped* is what OpenTelemetry's SDK takes for a
+span before it is exported; its processors and exporters come on top.
+"""
+
 # What stands between these lines of README.md is made from the results as well.
 _BEGIN: Final = "<!-- measured, by `python -m benchmarks page` -->\n"
 _END: Final = "<!-- end of what was measured -->\n"
@@ -118,8 +144,33 @@ def _range(runs: Sequence[Results], peer: str) -> str:
     return f"{min(measured):.1f} to {max(measured):.1f}" if measured else "(not measured)"
 
 
-def page(runs: Sequence[Results], earlier: Sequence[Results], picture: str) -> str:
-    """The page of these runs, the last one's figures in full, and of earlier ones on another machine."""
+@attrs.frozen
+class Kept:
+    """All results that are kept."""
+
+    runs: Sequence[Results]
+    earlier: Sequence[Results] = ()  # on another machine
+    pulls: Sequence[Pulls] = ()  # of registries
+    layers: Sequence[Layers] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read those in a folder, each kind by date."""
+
+        def read(pattern: str, kind: Callable[[Path], _T]) -> list[_T]:
+            return [kind(path) for path in sorted(folder.glob(pattern))]
+
+        return cls(
+            read("*.json", Results.read),
+            read("earlier/*.json", Results.read),
+            read("registries/*.json", Pulls.read),
+            read("layers/*.json", Layers.read),
+        )
+
+
+def page(kept: Kept, picture: str) -> str:
+    """The page; the last run's figures stand in it in full."""
+    runs, earlier, pulls, layers = kept.runs, kept.earlier, kept.pulls, kept.layers
     last = runs[-1]
     sections = [
         _HEAD.format(picture=picture),
@@ -131,6 +182,8 @@ def page(runs: Sequence[Results], earlier: Sequence[Results], picture: str) -> s
         _figures(last),
         "## The near cache besides\n",
         _near(runs),
+        *([_PULLS, *_registries(pulls)] if pulls else []),
+        *([_LAYERS, layers_table(layers[-1])] if layers else []),
         "## Where and when\n",
         _circumstances(runs),
         *([_EARLIER, _targets(earlier), _circumstances(earlier)] if earlier else []),
@@ -213,6 +266,15 @@ def _near(runs: Sequence[Results]) -> str:
                 " blobs that it had read since the last."
             )
     return "\n".join(lines or ["Not measured."]) + "\n"
+
+
+def _registries(pulls: Sequence[Pulls]) -> list[str]:
+    parts = []
+    for number, run in enumerate(pulls):
+        versions = "; ".join(f"{name} {version}" for name, version in run.versions.items())
+        where = f"{run.date}; {run.machine['processor']}, {run.machine['cores']} cores; {versions}"
+        parts.append(f"Run {number + 1} ({where}):\n\n{pulls_table(run)}")
+    return parts
 
 
 def _circumstances(runs: Sequence[Results]) -> str:

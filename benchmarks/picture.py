@@ -11,12 +11,14 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from .jobs import HIT
+from .registries import DISTRIBUTION, LARGE, NEAR, SERVE, SMALL, Pulls
 from .results import Results
 from .targets import OURS
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_pulls"]
 
 _COLOURS: Final = ("#d1495b", "#3366aa", "#88aadd", "#2a9d8f", "#e9a23b", "#777777", "#bbbbbb")
 
@@ -53,6 +55,36 @@ def draw(results: Results, stem: Path) -> None:
     rates.set_yticks([1_000, 10_000, 100_000], ["1 k", "10 k", "100 k"])
     latencies.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
     figure.legend(*rates.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    _save(figure, stem)
+
+
+def draw_pulls(pulls: Pulls, stem: Path) -> None:
+    """Write ``stem`` as PNG and as SVG: blobs a second of each registry, and the processor time for each."""
+    plt.rcParams.update({"svg.hashsalt": "aioblobcache", "font.size": 10})
+    figure, axes = plt.subplots(1, 4, figsize=(11, 4), layout="constrained")
+    servers = (DISTRIBUTION, SERVE, NEAR)
+    counts = sorted({one.processes for one in pulls.pulls})
+    for column, (blob, figure_of, title) in enumerate(
+        (blob, figure_of, f"{blob}: {title}")
+        for blob in (SMALL, LARGE)
+        for title, figure_of in (("blobs/s", "rate"), ("CPU µs", "cpu_us"))
+    ):
+        for place, (server, colour) in enumerate(zip(servers, ("#2a9d8f", "#d1495b", "#8b1e3f"), strict=True)):
+            heights = [median(getattr(one, figure_of) for one in pulls.of(server, count, blob)) for count in counts]
+            axes[column].bar(
+                [number + place * 0.27 for number in range(len(counts))], heights, 0.25, color=colour, label=server
+            )
+        axes[column].set_xticks(
+            [number + 0.27 for number in range(len(counts))],
+            [f"{count} process{'es' * (count > 1)}" for count in counts],
+        )
+        axes[column].set_title(title)
+        axes[column].grid(visible=True, axis="y", alpha=0.3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    _save(figure, stem)
+
+
+def _save(figure: Figure, stem: Path) -> None:
     figure.savefig(stem.with_suffix(".png"), dpi=110, metadata={"Software": ""})
     figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
     plt.close(figure)

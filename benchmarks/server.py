@@ -19,7 +19,7 @@ from aioblobcache.redis.slotmap import SLOTS
 
 from .corpus import MIRROR, Blob
 
-__all__ = ["Server", "ServerCounts", "running_cluster", "running_server"]
+__all__ = ["Server", "ServerCounts", "free_port", "running_cluster", "running_server"]
 
 
 @attrs.frozen
@@ -107,7 +107,7 @@ def running_cluster(folder: Path, nodes: int = 3) -> Iterator[Server]:
     with ExitStack() as stack:
         clients = []
         for number in range(nodes):
-            config = {"cluster-enabled": "yes", "cluster-port": str(_free_port()), "cluster-node-timeout": "5000"}
+            config = {"cluster-enabled": "yes", "cluster-port": str(free_port()), "cluster-node-timeout": "5000"}
             url = stack.enter_context(embedded_valkey(folder / str(number), config))
             clients.append(stack.enter_context(Redis.from_url(url)))
         _join(clients)
@@ -137,7 +137,8 @@ def _is_complete(client: Any) -> bool:
     return bool(client.cluster("INFO")["cluster_state"] == "ok") and served == SLOTS
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nothing uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -30,9 +30,11 @@ from benchmarks.jobs import (
     Job,
     many,
 )
-from benchmarks.page import page, with_summary
+from benchmarks.layers import LAYERS, Layers, layers_table, measure_layers
+from benchmarks.page import Kept, page, with_summary
 from benchmarks.peers import PEERS
-from benchmarks.picture import draw
+from benchmarks.picture import draw, draw_pulls
+from benchmarks.registries import DISTRIBUTION, LARGE, NEAR, SERVE, SMALL, Pulls, measure_pulls, pulls_table
 from benchmarks.results import Results
 from benchmarks.server import running_server
 from benchmarks.storm import storm
@@ -97,13 +99,13 @@ def test_a_wrong_answer_ends_the_run(peer, loaded, capfd):
     assert popular.digest in capfd.readouterr().err
 
 
-NEAR = {workload: Job(workload, callers, 0.05, kept) for workload, callers, kept in NEAR_JOBS}
+NEARBY = {workload: Job(workload, callers, 0.05, kept) for workload, callers, kept in NEAR_JOBS}
 
 
 def test_this_library_does_the_jobs_for_near_caches(loaded):
     server, folder, _ = loaded
     with PeerProcess(OURS, PEERS[OURS], server, folder, "asyncio") as peer:
-        for job in [*NEAR.values()][:-2]:
+        for job in [*NEARBY.values()][:-2]:
             assert peer.does(job)
             measured = peer.do(job)
             assert measured.operations > 0
@@ -113,10 +115,10 @@ def test_this_library_does_the_jobs_for_near_caches(loaded):
 def test_coredis_does_them_by_its_own_cache(loaded):
     server, folder, _ = loaded
     peer = PeerProcess("coredis", PEERS["coredis"], server, folder, "asyncio")
-    assert [workload for workload, job in NEAR.items() if not peer.does(job)] == [PEEK, PEEK_UNIFORM, *BARE]
+    assert [workload for workload, job in NEARBY.items() if not peer.does(job)] == [PEEK, PEEK_UNIFORM, *BARE]
     with peer:
         before = server.counts()
-        assert peer.do(NEAR[NEAR_SPREAD]).operations > 0
+        assert peer.do(NEARBY[NEAR_SPREAD]).operations > 0
         assert server.counts().stats > before.stats  # to warm it
 
 
@@ -130,7 +132,7 @@ def test_a_wrong_answer_of_a_near_cache_ends_the_run(name, workload, loaded, cap
         client.hset(key, "size", popular.size + 1)
         try:
             with pytest.raises(SystemExit, match="failed at"):
-                peer.do(NEAR[workload])
+                peer.do(NEARBY[workload])
         finally:
             client.hset(key, "size", popular.size)
     assert popular.digest in capfd.readouterr().err
@@ -141,7 +143,7 @@ def test_the_others_do_no_job_for_near_caches(loaded):
     for name in set(PEERS) - {OURS, "coredis"}:
         if not name.startswith("Distribution"):
             peer = PeerProcess(name, PEERS[name], server, folder, "asyncio")
-            assert not any(peer.does(job) for job in NEAR.values())
+            assert not any(peer.does(job) for job in NEARBY.values())
 
 
 def test_a_storm_overwrites_without_changing_anything(loaded):
@@ -210,7 +212,7 @@ def test_a_run_is_kept_shown_and_made_into_a_page(tmp_path):
     draw(kept, tmp_path / "picture")
     assert tmp_path.joinpath("picture.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in tmp_path.joinpath("picture.svg").read_text()
-    assert "### stat_many(10), 16 callers" in page([kept, kept], [], "picture.svg")
+    assert "### stat_many(10), 16 callers" in page(Kept([kept, kept]), "picture.svg")
 
 
 def benchmarks(*arguments):
@@ -234,12 +236,11 @@ def test_a_peer_that_does_not_exist_is_told_from_those_that_do():
 
 
 def test_the_page_and_the_readme_are_of_the_results_that_are_kept():
-    runs = [Results.read(path) for path in sorted(ROOT.glob("benchmarks/results/*.json"))]
-    assert len(runs) >= 3
-    earlier = [Results.read(path) for path in sorted(ROOT.glob("benchmarks/results/earlier/*.json"))]
-    assert ROOT.joinpath("docs/performance.md").read_text() == page(runs, earlier, "performance.svg")
+    all_kept = Kept.read(ROOT / "benchmarks" / "results")
+    assert len(all_kept.runs) >= 3
+    assert ROOT.joinpath("docs/performance.md").read_text() == page(all_kept, "performance.svg")
     readme = ROOT.joinpath("README.md").read_text()
-    assert readme == with_summary(readme, runs)
+    assert readme == with_summary(readme, all_kept.runs)
 
 
 def test_a_peer_that_is_not_installed_is_left_out_with_its_cure(monkeypatch):
@@ -252,3 +253,32 @@ def test_a_peer_that_is_not_installed_is_left_out_with_its_cure(monkeypatch):
     assert results.peers() == [OURS]
     assert said[0] == ("without Distribution (Go): apt-get install golang-go golang-github-docker-distribution-dev")
     assert said[1] == "without the server's ceiling: apt-get install redis-tools"
+
+
+def test_registries_are_pulled_from_in_turn(tmp_path):
+    for program in ("wrk", "docker-registry"):
+        require_program(program)
+    said = []
+    pulls = measure_pulls(1, 1.0, [1], said.append)
+    assert said == ["round 1 of 1"]
+    assert {(one.server, one.blob) for one in pulls.pulls} == {
+        (server, blob) for server in (DISTRIBUTION, SERVE, NEAR) for blob in (SMALL, LARGE)
+    }
+    assert all(one.requests > 0 and one.cpu_seconds > 0 for one in pulls.pulls)
+    assert pulls.ratio(NEAR, 1, SMALL) > 1
+    pulls.write(tmp_path / "pulls.json")
+    assert Pulls.read(tmp_path / "pulls.json") == pulls
+    assert pulls_table(pulls).count("\n") == 2 + len(pulls.pulls)
+    draw_pulls(pulls, tmp_path / "picture")
+    assert tmp_path.joinpath("picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_layer_is_measured(tmp_path):
+    said = []
+    layers = measure_layers(2, 0.2, said.append)
+    assert said == ["round 1 of 2", "round 2 of 2"]
+    assert sorted(run.layer for run in layers.runs) == sorted(LAYERS * 2)
+    assert all(run.stats > 0 for run in layers.runs)
+    layers.write(tmp_path / "layers.json")
+    assert Layers.read(tmp_path / "layers.json") == layers
+    assert layers_table(layers).count("\n") == 2 + len(LAYERS)
