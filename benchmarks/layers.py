@@ -30,6 +30,7 @@ from aioblobcache.storage import RegistryStorage
 from .answers import is_right, require
 from .corpus import Blob, Corpus, write_corpus
 from .machine import machine_of
+from .rounds import write_rounds
 from .server import running_server
 
 __all__ = ["LAYERS", "LayerRun", "Layers", "layers_table", "measure_layers"]
@@ -72,8 +73,7 @@ class Layers:
 
     def write(self, path: Path) -> None:
         """Keep it as JSON, a line each."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(attrs.asdict(self)).replace('{"round"', '\n{"round"') + "\n")
+        write_rounds(self, path)
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -36,6 +36,7 @@ from aioblobcache.cli.sample import link_blob
 from aioblobcache.storage import RegistryStorage
 
 from .machine import machine_of
+from .rounds import write_rounds
 from .server import free_port
 
 __all__ = ["DISTRIBUTION", "LARGE", "NEAR", "SERVE", "SMALL", "Pull", "Pulls", "measure_pulls", "pulls_table"]
@@ -109,8 +110,7 @@ class Pulls:
 
     def write(self, path: Path) -> None:
         """Keep them as JSON, a line each."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(attrs.asdict(self)).replace('{"round"', '\n{"round"') + "\n")
+        write_rounds(self, path)
 
     @classmethod
     def read(cls, path: Path) -> Self:

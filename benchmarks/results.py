@@ -13,6 +13,7 @@ import attrs
 from .ceiling import Ceiling
 from .footprint import Footprint
 from .jobs import Measurement
+from .rounds import write_rounds
 from .window import Window
 
 __all__ = ["Results", "Sample"]
@@ -72,8 +73,7 @@ class Results:
 
     def write(self, path: Path) -> None:
         """Keep them as JSON, a sample a line."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(attrs.asdict(self)).replace('{"round"', '\n{"round"') + "\n")
+        write_rounds(self, path)
 
     @classmethod
     def read(cls, path: Path) -> Self:
