@@ -64,7 +64,7 @@ class OpenedObject:
     start: int  # where the part begins
     end: int  # and where it ends: the first byte that is not in it
     _path: str
-    _result: GetResult | None  # ``None``: there is nothing in it
+    _result: GetResult
 
     @property
     def length(self) -> int:
@@ -76,8 +76,6 @@ class OpenedObject:
 
         :raises StorageError: the store ended too early.
         """
-        if self._result is None:
-            return b""
         with storage_errors(self._path):
             content = bytes(await self._result.bytes_async())
         self._require_whole(len(content))
@@ -88,8 +86,6 @@ class OpenedObject:
 
         :raises StorageError: the store ended too early.
         """
-        if self._result is None:
-            return
         sent = 0
         with storage_errors(self._path):
             async for chunk in self._result.stream(min_chunk_size=_CHUNK):
