@@ -12,8 +12,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
-from functools import partial
-from typing import Any, TypeVar, cast
+from functools import lru_cache, partial
+from typing import Any, Final, TypeVar, cast
 
 import anyio
 import attrs
@@ -31,11 +31,15 @@ from .interfaces import (
     GuardedDescriptorService,
     RegistryBackend,
 )
+from .names import validate_repository_name
 from .observer import Observer, as_observer
 
 __all__ = ["CachedBlobStatter", "CachedRegistry"]
 
 _log = logging.getLogger("aioblobcache.readthrough")
+
+# Services of repositories that are kept ready.
+_REMEMBERED: Final = 4096
 
 T = TypeVar("T")
 
@@ -79,11 +83,11 @@ class CachedBlobStatter:
         self._cache = cache
         self._backend = backend
         self._shared = _Shared(as_observer(observer))
-        self._scope: tuple[str, ...] = ()
+        self._scope: tuple[str, bool] | None = None
 
     @classmethod
     def _sharing(
-        cls, cache: GuardedDescriptorService, backend: BlobStatter, shared: _Shared, scope: tuple[str, ...]
+        cls, cache: GuardedDescriptorService, backend: BlobStatter, shared: _Shared, scope: tuple[str, bool]
     ) -> CachedBlobStatter:
         statter = cls.__new__(cls)
         statter._cache = cache
@@ -255,7 +259,7 @@ class CachedRegistry:
     """A cache in front of a registry's storage, for as long as the application lives.
 
     It owns the backend calls under way, so that handlers which make a service for each request
-    share them still; the services cost nothing to make.
+    share them still; the services cost nothing to ask for.
 
     ``cache`` is one of this library's providers, which the application opens and closes; ``storage``
     has ``blobs(name)`` and ``manifests(name)``, as :class:`aioblobcache.storage.RegistryStorage` has.
@@ -268,22 +272,30 @@ class CachedRegistry:
         self.cache = cache
         self.storage = storage
         self._shared = _Shared(as_observer(observer))
+        # A handler asks for one with each request; nothing that could be told apart is shared.
+        self._statter = lru_cache(_REMEMBERED)(self._make_statter)
 
     def blobs(self, name: str) -> CachedBlobStatter:
         """The layers and configs of the repository ``name``.
 
         :raises RepositoryNameError: not a repository name.
         """
-        cache = _OfOneKind(self.cache.repository_scoped(name), name, manifests=False)
-        return CachedBlobStatter._sharing(cache, self.storage.blobs(name), self._shared, ("blobs", name))
+        return self._of(name, manifests=False)
 
     def manifests(self, name: str) -> CachedBlobStatter:
         """The manifest revisions of the repository ``name``.
 
         :raises RepositoryNameError: not a repository name.
         """
-        cache = _OfOneKind(self.cache.repository_scoped(name), name, manifests=True)
-        return CachedBlobStatter._sharing(cache, self.storage.manifests(name), self._shared, ("manifests", name))
+        return self._of(name, manifests=True)
+
+    def _of(self, name: str, *, manifests: bool) -> CachedBlobStatter:
+        return self._statter(name if type(name) is str else validate_repository_name(name), manifests)
+
+    def _make_statter(self, name: str, manifests: bool) -> CachedBlobStatter:
+        cache = _OfOneKind(self.cache.repository_scoped(name), name, manifests)
+        backend = self.storage.manifests(name) if manifests else self.storage.blobs(name)
+        return CachedBlobStatter._sharing(cache, backend, self._shared, (name, manifests))
 
 
 @attrs.frozen
