@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -22,7 +22,7 @@ from ..digest import Digest
 from ..errors import CacheUnavailableError, CorruptEntryError
 from ..interfaces import GuardedCacheProvider
 from ..observer import Observer
-from .around import AroundCache
+from .around import AroundCache, Operation
 
 __all__ = ["PrometheusObserver", "sampled", "timed"]
 
@@ -114,7 +114,8 @@ class PrometheusObserver(Observer):
 
 def timed(cache: GuardedCacheProvider, metrics: PrometheusObserver) -> AroundCache:
     """The provider with ``registry_storage_cache_redis_seconds`` around what goes to Redis."""
-    return AroundCache(cache, lambda operation, name, digest: metrics.redis_seconds.labels(operation).time())
+    timers = {operation: metrics.redis_seconds.labels(operation) for operation in get_args(Operation)}
+    return AroundCache(cache, lambda operation, name, digest: timers[operation].time())
 
 
 @asynccontextmanager
