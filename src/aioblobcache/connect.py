@@ -16,8 +16,8 @@ AnyBlobDescriptorCache: TypeAlias = MemoryBlobDescriptorCache | RedisBlobDescrip
 def connect(url: str, **options: Any) -> AnyBlobDescriptorCache:
     """Make the provider that ``url`` names; it is opened by ``async with``.
 
-    ``memory://`` takes the options of :class:`MemoryBlobDescriptorCache`; ``redis://``, ``rediss://``
-    and ``unix://`` those of :class:`RedisBlobDescriptorCache`.
+    ``memory://`` takes the options of :class:`MemoryBlobDescriptorCache`; ``redis://``, ``rediss://``, ``unix://``,
+    ``redis+sentinel://`` and ``redis+cluster://`` those of :class:`RedisBlobDescriptorCache`.
 
     :raises ConfigurationError: an unknown scheme, a malformed URL, an option that it does not take.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import threading
@@ -21,6 +22,7 @@ from tests.groups import wait_until
 from tests.registry_api.content import IMAGE, LAYER, NAME, store, store_blob
 from tests.serve.process import ServeProcess, run
 from tests.servers import VALKEY, RedisServer, free_port, running
+from tests.stores import KEY_ID, SECRET, S3Server
 
 V2 = f"/v2/{NAME}"
 DATA = IMAGE.content[LAYER.digest]
@@ -71,6 +73,52 @@ def test_it_serves_and_counts_and_ends_well(tree, server, tmp_path, workers):
     assert blob["agent"].startswith("Python-urllib")
     assert blob["seconds"] > 0
     assert all(line["level"] == "info" for line in lines)
+
+
+def test_what_a_worker_that_was_killed_had_open_is_not_counted(tree, server, tmp_path):
+    served = ServeProcess(tmp_path / "served", tree, "--cache", server.url, "--workers", "2")
+
+    def lanes_open():
+        return metrics(served)["aioblobcache_lanes_open"]
+
+    def both_have_asked():
+        assert served.get(f"{V2}/blobs/{LAYER.digest}") == (200, DATA)
+        return lanes_open() == 2
+
+    with running(served):
+        wait_until(both_have_asked, "both workers to have asked")
+        started = [line["message"] for line in served.lines() if "Started server process" in line.get("message", "")]
+        os.kill(int(started[0].partition("[")[2].partition("]")[0]), signal.SIGKILL)
+        wait_until(lambda: lanes_open() == 1, "the other one alone to be counted")
+        wait_until(both_have_asked, "another worker to have asked")
+
+
+def test_a_bucket_is_served_by_what_the_environment_says_of_it(server, tmp_path, monkeypatch):
+    with S3Server() as s3:
+        bucket = s3.make_bucket()
+        anyio.run(store, RegistryStorage(s3.open(bucket), "registry"))
+        for name, value in {
+            "AWS_ENDPOINT": s3.endpoint,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+        }.items():
+            monkeypatch.setenv(name, value)
+        for more in ((), ("--redirect",)):  # urllib goes where it is sent
+            served = ServeProcess(
+                tmp_path / f"served{len(more)}", f"s3://{bucket}", "--root", "registry", "--cache", server.url, *more
+            )
+            with running(served):
+                s3.reset()
+                assert served.get(f"{V2}/blobs/{LAYER.digest}") == (200, DATA)
+                assert any("X-Amz-Signature" in request.args for request in s3.requests) is bool(more)
+                assert json.loads(served.get("/readyz")[1])["status"] == "ok"
+                s3.refuse(lambda request: True)
+                assert served.get(f"{V2}/blobs/{LAYER.digest}")[0] == 503
+                assert json.loads(served.get("/readyz")[1])["status"] == "down"
+                assert SECRET not in served.get("/")[1].decode()
+            assert SECRET not in served.log()
 
 
 def test_an_answer_that_is_under_way_is_finished_before_the_end(tree, tmp_path):
@@ -174,6 +222,7 @@ def test_a_cache_of_its_own_ends_with_it(tree, tmp_path):
         (["{tree}", "--redirect"], "LocalStore"),
         (["{tree}", "--root", "../.."], "root"),
         (["{tree}", "--cache", "redis://x", "--near-cache", "-1"], "near_cache"),
+        (["{tree}", "--near-cache", "10"], "memory://"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(tree, arguments, said):

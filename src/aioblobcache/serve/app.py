@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, multiprocess
@@ -18,6 +19,7 @@ from starlette.routing import Mount, Route
 from ..connect import connect
 from ..contrib.prometheus import sampled, timed
 from ..contrib.starlette import RegistryApp, lifespan
+from ..errors import ConfigurationError
 from ..readthrough import CachedRegistry
 from ..storage import RegistryStorage
 from .access_log import AccessLog
@@ -93,6 +95,8 @@ def make_app(options: ServeOptions) -> Starlette:
 
 def _cache_options(options: ServeOptions, witness: Witness) -> dict[str, Any]:
     if options.cache == "memory://":
+        if options.near_cache:
+            raise ConfigurationError("a near cache is kept in front of Redis: memory:// is in the process already")
         return {}
     return {"near_cache": options.near_cache, "max_staleness": options.max_staleness, "observer": witness}
 
@@ -101,9 +105,26 @@ def _all_counted(own: CollectorRegistry) -> CollectorRegistry:
     """What all worker processes have counted together."""
     if _SHARED not in os.environ:
         return own
+    for process in _ended(Path(os.environ[_SHARED])):
+        with suppress(FileNotFoundError):  # another worker was faster
+            multiprocess.mark_process_dead(process)  # type: ignore[no-untyped-call]
     together = CollectorRegistry()
     multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
     return together
+
+
+def _ended(folder: Path) -> set[int]:
+    """Workers that left gauges in the folder and are no more: what they had open is not open."""
+    processes = {int(file.stem.rpartition("_")[2]) for file in folder.glob("gauge_live*.db")}
+    return {process for process in processes if not _is_alive(process)}
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _place(options: ServeOptions) -> str:
