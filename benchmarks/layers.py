@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import datetime
 import gc
+import inspect
 import json
 import tempfile
 import time
@@ -13,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 from typing import Final, Self
 
 import attrs
@@ -21,7 +24,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NoOpTracerProvider
 from prometheus_client import CollectorRegistry
 
-from aioblobcache import CachedRegistry, Descriptor, Digest, RedisBlobDescriptorCache
+from aioblobcache import CachedRegistry, Descriptor, Digest, RedisBlobDescriptorCache, readthrough
 from aioblobcache.contrib.opentelemetry import traced
 from aioblobcache.contrib.prometheus import PrometheusObserver, timed
 from aioblobcache.interfaces import GuardedCacheProvider
@@ -39,12 +42,13 @@ __all__ = ["LAYERS", "LayerRun", "Layers", "layers_table", "measure_layers"]
 _CALLERS: Final = 128
 
 BARE: Final = "the provider alone"
+UNASKED: Final = "read-through without the calls to an observer"
 THROUGH: Final = "read-through, nobody observes"
 OBSERVED: Final = "read-through, Prometheus counts"
 TIMED: Final = "and Redis is timed"
 UNTRACED: Final = "spans that nobody records"
 TRACED: Final = "spans that are recorded and dropped"
-LAYERS: Final = (BARE, THROUGH, OBSERVED, TIMED, UNTRACED, TRACED)
+LAYERS: Final = (BARE, UNASKED, THROUGH, OBSERVED, TIMED, UNTRACED, TRACED)
 
 _Stat = Callable[[str, Digest], Awaitable[Descriptor]]
 
@@ -85,6 +89,10 @@ class Layers:
     def of(self, layer: str) -> list[LayerRun]:
         """The rounds of one."""
         return [run for run in self.runs if run.layer == layer]
+
+    def with_all(self, others: Sequence[Layers]) -> Layers:
+        """This run and others, as if they had been one."""
+        return attrs.evolve(self, runs=[run for layers in (*others, self) for run in layers.runs])
 
     def cost(self, layer: str, beside: str) -> float:
         """How much fewer stats than ``beside`` it does, as a share: the median of the rounds."""
@@ -140,12 +148,39 @@ async def _open(layer: str, url: str) -> AsyncIterator[_Stat]:
             cache = traced(provider, NoOpTracerProvider())
         elif layer == TRACED:
             cache = traced(provider, TracerProvider())
-        registry = CachedRegistry(cache, RegistryStorage(MemoryStore()), observer=observer)  # all is cached
+        registry_class = unobserved_registry() if layer == UNASKED else CachedRegistry
+        registry = registry_class(cache, RegistryStorage(MemoryStore()), observer=observer)  # all is cached
 
         def through(name: str, digest: Digest) -> Awaitable[Descriptor]:
             return registry.blobs(name).stat(digest)
 
         yield through
+
+
+class _WithoutObserver(ast.NodeTransformer):
+    """Takes out each statement that does nothing but call an observer."""
+
+    def __init__(self) -> None:
+        self.taken_out = 0
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt:
+        if not (isinstance(node.value, ast.Call) and ".observer." in ast.unparse(node.value.func)):
+            return node
+        self.taken_out += 1
+        return ast.copy_location(ast.Pass(), node)
+
+
+def unobserved_registry() -> type[CachedRegistry]:
+    """``CachedRegistry`` as it would be if there were no observers: what having them costs is the difference."""
+    transformer = _WithoutObserver()
+    tree = transformer.visit(ast.parse(inspect.getsource(readthrough)))
+    if transformer.taken_out < 4:
+        raise AssertionError("read-through no longer calls its observer as it did: a hit, a miss, a failure, a refusal")
+    module = ModuleType(readthrough.__name__)
+    module.__package__ = readthrough.__package__
+    exec(compile(tree, "<read-through without observers>", "exec"), module.__dict__)  # noqa: S102 - our own source
+    registry: type[CachedRegistry] = module.CachedRegistry
+    return registry
 
 
 async def _work(stat: _Stat, asked: Sequence[tuple[Blob, Digest]], seconds: float) -> tuple[int, float]:
@@ -177,10 +212,10 @@ async def _work(stat: _Stat, asked: Sequence[tuple[Blob, Digest]], seconds: floa
 
 def layers_table(layers: Layers) -> str:
     """What a run says, as a table of Markdown."""
-    lines = ["| | stats/s | costs, of the provider alone | of the read-through |", "| --- | ---: | ---: | ---: |"]
+    lines = ["| | stats/s | costs, of the provider alone | of such a read-through |", "| --- | ---: | ---: | ---: |"]
     for layer in LAYERS:
         rate = median(run.rate for run in layers.of(layer))
         alone = "" if layer == BARE else f"{layers.cost(layer, BARE):.1%}"
-        through = "" if layer in (BARE, THROUGH) else f"{layers.cost(layer, THROUGH):.1%}"
+        through = "" if layer in (BARE, UNASKED) else f"{layers.cost(layer, UNASKED):.1%}"
         lines.append(f"| {layer} | {rate:,.0f} | {alone} | {through} |")
     return "\n".join(lines) + "\n"
