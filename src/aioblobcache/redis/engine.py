@@ -133,12 +133,21 @@ class Engine:
 
         :raises CacheUnavailableError: no answer within the timeout.
         """
+        return await self._send_all(groups, self._send_once)
+
+    async def send(self, groups: Sequence[Group]) -> list[Reply]:
+        """The same, where need be by another road or to another node: of requests that may be sent twice.
+
+        :raises CacheUnavailableError: no answer within the timeout.
+        """
+        return await self._send_all(groups, self._send)
+
+    async def _send_all(self, groups: Sequence[Group], send: _Send) -> list[Reply]:
         deadline = self._deadline()
         first, *others = self._topology.grouped(groups)
         if not others:
-            return await self._send_once(first, deadline)
-        sent = (self._send_once(group, deadline) for group in (first, *others))
-        return [*chain.from_iterable(await asyncio.gather(*sent))]
+            return await send(first, deadline)
+        return [*chain.from_iterable(await asyncio.gather(*(send(group, deadline) for group in (first, *others))))]
 
     async def run(self, steps: Steps) -> bool:
         """Run a write, and say whether it was done: a step may find that there is nothing to do.
@@ -152,6 +161,25 @@ class Engine:
     async def run_here_or_nowhere(self, steps: Steps) -> bool:
         """The same for a fill, which any error reply ends: it is never repeated elsewhere."""
         return await self._run(steps, self._send_once)
+
+    async def run_all_here_or_nowhere(self, writes: Sequence[Steps]) -> list[bool]:
+        """The same for many fills: the first step of all of them in one round trip, then the second.
+
+        :raises CacheUnavailableError: no answer within the timeout, or the server refused one of them.
+        """
+        deadline = self._deadline()
+        outcomes = [True] * len(writes)
+        for turn in range(max(map(len, writes), default=0)):
+            under_way = [place for place, steps in enumerate(writes) if outcomes[place] and turn < len(steps)]
+            steps = [writes[place][turn] for place in under_way]
+            replies = await self.send_here_or_nowhere([([step.request], [is_count]) for step in steps])
+            for place, step, reply in zip(under_way, steps, replies, strict=True):
+                try:
+                    answer = await self._take(step, self._send_once, deadline) if is_noscript(reply) else reply
+                    outcomes[place] = bool(decode_count(answer)) or not step.decides
+                except FAILURES as error:
+                    raise unavailable(self.address, error, step.request) from cause_of(error)
+        return outcomes
 
     async def _run(self, steps: Steps, send: _Send) -> bool:
         deadline = self._deadline()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
+from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
@@ -23,6 +24,7 @@ from .heartbeat import boot_time
 from .lanes import LaneMaker
 from .options import RedisOptions, RedisOptionsDict
 from .wire import GlobalScope, RepositoryScope, Scope
+from .writes import Steps
 
 __all__ = ["RedisBlobDescriptorCache", "RedisRepositoryCache"]
 
@@ -135,14 +137,27 @@ class _RedisService:
         :raises InvalidDigestError: ``digest`` is not one; nothing was sent.
         :raises CacheUnavailableError: Redis gave no usable answer within ``timeout``.
         """
-        digest = Digest(digest)
+        [token] = await self.take_tokens([digest])
+        return token
+
+    async def take_tokens(self, digests: Sequence[str]) -> list[FillToken]:
+        """The same for several blobs, in one round trip for all.
+
+        :raises InvalidDigestError: one of ``digests`` is not one; nothing was sent.
+        :raises CacheUnavailableError: Redis gave no usable answer within ``timeout``.
+        """
+        wanted = [Digest(digest) for digest in digests]
         nonce = _nonce()
         guard_ms = self._engine.options.guard_ms
-        questions = [token_requests(key, nonce, guard_ms) for key in guard_keys(self._scope.name, digest)]
+        guards = [guard_keys(self._scope.name, digest) for digest in wanted]
+        questions = [token_requests(key, nonce, guard_ms) for keys in guards for key in keys]
+        if not questions:
+            return []
         # Sent twice, the first might take the guard after all, when a clear's tombstone in it has been lost.
         replies = await self._engine.send_here_or_nowhere([(requests, TOKEN_SHAPES) for requests in questions])
+        answers = iter(replies)
         try:
-            return decode_token(replies, nonce)
+            return [decode_token([*islice(answers, len(keys) * len(TOKEN_SHAPES))], nonce) for keys in guards]
         except FAILURES as error:
             raise unavailable(self._engine.address, error, questions[0][0]) from cause_of(error)
 
@@ -157,13 +172,32 @@ class _RedisService:
         """
         digest = Digest(digest)
         require_cacheable(digest, descriptor)
-        name, ttl_ms = self._scope.name, self._engine.options.ttl_ms
-        if not token.permits_fill or len(token.guards) != len(guard_keys(name, digest)):
+        steps = self._fill_steps(digest, descriptor, token)
+        if not steps:
             return False
         with self._writing(digest):
-            return await self._engine.run_here_or_nowhere(
-                self._engine.writes.fill(name, digest, descriptor, ttl_ms, token)
-            )
+            return await self._engine.run_here_or_nowhere(steps)
+
+    async def fill_many(self, entries: Sequence[tuple[Digest, Descriptor, FillToken]]) -> list[bool]:
+        """The same for several blobs, in one round trip for all (in a Cluster: for each step of a fill).
+
+        :raises InvalidDescriptorError: one has no media type, or is another blob's; nothing was sent.
+        :raises CacheUnavailableError: no confirmation within ``timeout``: some may be written.
+        """
+        for digest, descriptor, _ in entries:
+            require_cacheable(digest, descriptor)
+        fills = {place: steps for place, entry in enumerate(entries) if (steps := self._fill_steps(*entry))}
+        with self._writing(*(digest for digest, _, _ in entries)):
+            outcomes = await self._engine.run_all_here_or_nowhere([*fills.values()])
+        written = dict(zip(fills, outcomes, strict=True))
+        return [written.get(place, False) for place in range(len(entries))]
+
+    def _fill_steps(self, digest: Digest, descriptor: Descriptor, token: FillToken) -> Steps:
+        """How to fill; no steps: the token does not permit it."""
+        name = self._scope.name
+        if not token.permits_fill or len(token.guards) != len(guard_keys(name, digest)):
+            return ()
+        return self._engine.writes.fill(name, digest, descriptor, self._engine.options.ttl_ms, token)
 
     def _writing(self, *digests: Digest) -> AbstractContextManager[None]:
         """While a write is under way, and when it has ended, whatever its outcome, no older answer is seen here."""

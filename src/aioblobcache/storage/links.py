@@ -8,11 +8,11 @@ from typing import Final
 from .. import media_types
 from ..descriptor import Descriptor
 from ..digest import Digest
-from ..errors import BlobUnknownError, InvalidDigestError
+from ..errors import BlobUnknownError, InvalidDigestError, StorageError
 from .layout import StorageLayout
 from .objects import ByteRange, Objects, OpenedObject
 
-__all__ = ["LinkedBlobs", "LinkedManifests", "describe_blob", "read_link"]
+__all__ = ["LinkedBlobs", "LinkedManifests", "describe_blob", "read_link", "read_manifest"]
 
 # A link holds one digest; what is longer is not read.
 _LONGEST_LINK: Final = 300
@@ -33,6 +33,18 @@ async def read_link(objects: Objects, path: str) -> Digest | None:
 async def describe_blob(objects: Objects, layout: StorageLayout, digest: Digest) -> Descriptor:
     """A blob by its data alone. ``FileNotFoundError``: there is none."""
     return Descriptor(digest, await objects.size(layout.data(digest)), media_types.OCTET_STREAM)
+
+
+def _may_stand_for(target: Digest, digest: Digest) -> bool:
+    """Whether a link of ``digest`` may name ``target``: the same, or the same blob's by another algorithm."""
+    return target == digest or target.algorithm != digest.algorithm
+
+
+async def read_manifest(objects: Objects, layout: StorageLayout, digest: Digest) -> tuple[Descriptor, bytes | None]:
+    """A blob as a manifest, and its bytes unless it is larger than one may be. ``FileNotFoundError``: there is none."""
+    size, content = await objects.read(layout.data(digest), _LARGEST_MANIFEST)
+    media_type = media_types.OCTET_STREAM if content is None else media_types.of_manifest(content)
+    return Descriptor(digest, size, media_type), content
 
 
 class _Links:
@@ -71,8 +83,26 @@ class _Links:
             target = await read_link(self._objects, self._layout.link(self._folder, digest))
         except FileNotFoundError:
             target = None
-        if target is None or (target != digest and target.algorithm == digest.algorithm):
+        if target is None or not _may_stand_for(target, digest):
             raise BlobUnknownError(digest, self.name)
+        return target
+
+    async def target_if_linked(self, digest: str) -> Digest | None:
+        """The same for who looks after a storage: a link that is broken is told from one that is not there.
+
+        ``None``: there is no link.
+
+        :raises StorageError: the store could not tell, or the link names another blob or none: it was cut short, say.
+        :raises InvalidDigestError: ``digest`` is not one.
+        """
+        digest = Digest(digest)
+        path = self._layout.link(self._folder, digest)
+        try:
+            target = await read_link(self._objects, path)
+        except FileNotFoundError:
+            return None
+        if target is None or not _may_stand_for(target, digest):
+            raise StorageError(path, "the link is broken: it does not name the blob that it is for")
         return target
 
     async def clear(self, digest: str) -> None:
@@ -135,7 +165,7 @@ class LinkedManifests(_Links):
         """
         target = await self.target(digest)
         try:
-            described, content = await self._read(target)
+            described, content = await read_manifest(self._objects, self._layout, target)
         except FileNotFoundError:
             content = None
         if content is None:
@@ -143,9 +173,4 @@ class LinkedManifests(_Links):
         return described, content
 
     async def _describe(self, digest: Digest) -> Descriptor:
-        return (await self._read(digest))[0]
-
-    async def _read(self, digest: Digest) -> tuple[Descriptor, bytes | None]:
-        size, content = await self._objects.read(self._layout.data(digest), _LARGEST_MANIFEST)
-        media_type = media_types.OCTET_STREAM if content is None else media_types.of_manifest(content)
-        return Descriptor(digest, size, media_type), content
+        return (await read_manifest(self._objects, self._layout, digest))[0]

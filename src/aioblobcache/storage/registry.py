@@ -13,7 +13,7 @@ from ..digest import Digest
 from ..errors import BlobUnknownError, ConfigurationError, RepositoryNameError
 from ..names import validate_repository_name
 from .layout import StorageLayout
-from .links import LinkedBlobs, LinkedManifests, describe_blob
+from .links import LinkedBlobs, LinkedManifests, describe_blob, read_manifest
 from .objects import Objects, reason_of
 from .tags import Tags
 
@@ -61,6 +61,19 @@ class RegistryStorage:
         digest = Digest(digest)
         try:
             return await describe_blob(self._objects, self.layout, digest)
+        except FileNotFoundError:
+            raise BlobUnknownError(digest) from None
+
+    async def stat_manifest(self, digest: str) -> Descriptor:
+        """The same of what is known to be a manifest: its media type is read from it.
+
+        :raises BlobUnknownError: there is no data.
+        :raises StorageError: the store could not tell.
+        :raises InvalidDigestError: ``digest`` is not one.
+        """
+        digest = Digest(digest)
+        try:
+            return (await read_manifest(self._objects, self.layout, digest))[0]
         except FileNotFoundError:
             raise BlobUnknownError(digest) from None
 
