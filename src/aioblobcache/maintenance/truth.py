@@ -1,0 +1,110 @@
+"""What storage says, of many blobs at a time: the side of an audit that is right."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Protocol, TypeVar
+
+import attrs
+
+from ..digest import Digest
+from ..errors import BlobUnknownError, StorageError
+from ..storage import RegistryStorage
+from .findings import InRepository
+
+__all__ = ["StorageTruth", "Truth", "at_once", "is_wanted"]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class Truth(Protocol):
+    """What an audit asks of storage. What could not be told is in its place, and never means that nothing is there."""
+
+    async def sizes(self, digests: Sequence[Digest]) -> Sequence[int | StorageError | None]:
+        """How many bytes the data of each has; ``None``: there is none."""
+        ...
+
+    async def in_repository(self, name: str, digests: Sequence[Digest]) -> Sequence[InRepository | StorageError]:
+        """What there is of each in a repository, where a link by another algorithm is followed."""
+        ...
+
+    def manifests(self) -> AsyncIterator[Digest]:
+        """All manifests that any repository links, some of them more than once."""
+        ...
+
+    async def manifest_types(self, digests: Sequence[Digest]) -> Sequence[str | StorageError | None]:
+        """The media type of each of these manifests; ``None``: there is no data."""
+        ...
+
+
+@attrs.frozen
+class StorageTruth:
+    """A registry's storage, of which so many objects are looked at at once."""
+
+    storage: RegistryStorage
+    objects_at_once: int = 64
+
+    async def sizes(self, digests: Sequence[Digest]) -> Sequence[int | StorageError | None]:
+        return await at_once(self._size, digests, self.objects_at_once)
+
+    async def in_repository(self, name: str, digests: Sequence[Digest]) -> Sequence[InRepository | StorageError]:
+        # A layer or a config is what most are.
+        kinds = (self.storage.blobs(name), self.storage.manifests(name))
+
+        async def look(digest: Digest) -> InRepository:
+            for kind in kinds:
+                target = await kind.target_if_linked(digest)
+                if target is not None:
+                    return InRepository(True, await self._size(target))
+            return InRepository(False, await self._size(digest))
+
+        return await at_once(look, digests, self.objects_at_once)
+
+    async def manifests(self) -> AsyncIterator[Digest]:
+        async for name in self.storage.repositories():
+            async for digest in self.storage.manifests(name).links():
+                yield digest
+
+    async def manifest_types(self, digests: Sequence[Digest]) -> Sequence[str | StorageError | None]:
+        async def look(digest: Digest) -> str | None:
+            try:
+                return (await self.storage.stat_manifest(digest)).media_type
+            except BlobUnknownError:
+                return None
+
+        return await at_once(look, digests, self.objects_at_once)
+
+    async def _size(self, digest: Digest) -> int | None:
+        try:
+            return (await self.storage.stat(digest)).size
+        except BlobUnknownError:
+            return None
+
+
+async def at_once(ask: Callable[[_T], Awaitable[_R]], items: Sequence[_T], most: int) -> list[_R | StorageError]:
+    """Ask about each, of so many at once; what storage could not tell is in its place."""
+    answers: dict[int, _R | StorageError] = {}
+    pending = iter(enumerate(items))
+
+    async def work() -> None:
+        for place, item in pending:
+            try:
+                answers[place] = await ask(item)
+            except StorageError as error:
+                answers[place] = error
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(most, len(items))):
+                group.create_task(work())
+    except BaseExceptionGroup as errors:  # the first one ended the others
+        raise errors.exceptions[0] from None
+    return [answers[place] for place in range(len(items))]
+
+
+def is_wanted(name: str, pattern: str | None) -> bool:
+    """Whether a repository is among those that were asked for: ``None`` for all, ``library/*`` for some."""
+    return pattern is None or fnmatchcase(name, pattern)

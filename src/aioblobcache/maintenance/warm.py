@@ -1,0 +1,184 @@
+"""Filling a cache from storage, before anybody asks.
+
+Each entry is filled as a miss fills it, under a guard: never set. What a garbage collector or a Go registry deletes
+meanwhile leaves no tombstone, so all that was filled is looked at once more in storage, some seconds later, and what
+has vanished is cleared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import Final
+
+import attrs
+
+from ..descriptor import Descriptor
+from ..digest import Digest
+from ..errors import BlobUnknownError, StorageError
+from ..interfaces import BlobStatter
+from ..redis.keyspace import Keyspace
+from ..redis.provider import RedisRepositoryCache
+from ..storage import RegistryStorage
+from .truth import at_once, is_wanted
+
+__all__ = ["Warm", "WarmOptions", "WarmReport"]
+
+_BATCH: Final = 1_000
+_PIECE: Final = 250
+_PIECES_AT_ONCE: Final = 2
+
+# Batches that wait for their second look; the next one waits for them then.
+_BATCHES: Final = 200
+
+
+@attrs.frozen(kw_only=True)
+class WarmOptions:
+    """What is filled, and how fast: ``rate`` is in entries a second, at most; ``look_again_after`` in seconds."""
+
+    repositories: str | None = None
+    rate: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
+    look_again_after: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
+    objects_at_once: int = attrs.field(default=64, validator=attrs.validators.ge(1))
+
+
+@attrs.define
+class WarmReport:
+    """What was done so far; complete once all repositories have been walked."""
+
+    seen: int = 0  # links
+    filled: int = 0
+    known: int = 0  # cached already
+    refused: int = 0  # a guard forbade it: it was cleared lately, or somebody else filled it
+    absent: int = 0  # a link without data
+    vanished: int = 0  # filled, then not in storage any more: cleared again
+    not_told: int = 0  # storage could not tell
+    repositories: int = 0
+    last: str = ""  # the repository that was finished last: where to resume
+    is_complete: bool = False
+
+
+@attrs.frozen
+class _Batch:
+    due: float  # by the event loop's clock
+    cache: RedisRepositoryCache
+    backend: BlobStatter
+    digests: list[Digest]
+    last_of: str | None  # the repository that ends with it
+
+
+class Warm:
+    """One filling of the cache. ``report`` grows while :meth:`run` is under way."""
+
+    def __init__(self, keyspace: Keyspace, storage: RegistryStorage, options: WarmOptions | None = None) -> None:
+        self.report = WarmReport()
+        self._keyspace = keyspace
+        self._storage = storage
+        self._options = options or WarmOptions()
+        self._objects_at_once = max(1, self._options.objects_at_once // _PIECES_AT_ONCE)
+        self._batches: deque[_Batch] = deque()
+
+    async def run(self, after: str = "") -> WarmReport:
+        """Walk over all repositories, or over those that come after one. Cancelled, it leaves ``report`` as it is.
+
+        What was filled and not yet looked at again is then looked at by a run that resumes.
+
+        :raises StorageError: the repositories cannot be listed.
+        :raises CacheUnavailableError: the cache was away for too long, or refused.
+        """
+        began, self.report.last = asyncio.get_running_loop().time(), after
+        async for name in self._storage.repositories(after=after):
+            if is_wanted(name, self._options.repositories):
+                await self._warm_repository(name, began)
+        await self._look_again(wait_for_all=True)
+        self.report.is_complete = True
+        return self.report
+
+    async def _warm_repository(self, name: str, began: float) -> None:
+        cache = self._keyspace.cache.repository_scoped(name)
+        try:
+            for links in (self._storage.blobs(name), self._storage.manifests(name)):
+                async for digests in _batches(links.links()):
+                    # In pieces, so that Redis works on one while the next is made.
+                    pieces = [digests[start : start + _PIECE] for start in range(0, len(digests), _PIECE)]
+                    filled = await at_once(partial(self._fill, cache, links), pieces, _PIECES_AT_ONCE)
+                    written = [digest for piece in filled if isinstance(piece, list) for digest in piece]
+                    self._later(_Batch(0.0, cache, links, written, None))
+                    await self._look_again()
+                    await self._keep_to_the_rate(began)
+        except StorageError:  # a listing: this repository is left as it is
+            self.report.not_told += 1
+        self.report.repositories += 1
+        self._later(_Batch(0.0, cache, self._storage.blobs(name), [], name))
+
+    async def _fill(self, cache: RedisRepositoryCache, backend: BlobStatter, digests: Sequence[Digest]) -> list[Digest]:
+        """Fill those that are not known, by the rule of a read-through; which may have been written."""
+        persist, report = self._keyspace.persist, self.report
+        known = await persist(lambda: cache.stat_many(digests))
+        unknown = [digest for digest in digests if digest not in known]
+        report.seen += len(digests)
+        report.known += len(known)
+        tokens = await persist(lambda: cache.take_tokens(unknown))
+        answers = await at_once(partial(_stat, backend), unknown, self._objects_at_once)
+        report.absent += answers.count(None)
+        report.not_told += sum(isinstance(answer, StorageError) for answer in answers)
+        entries = [
+            (digest, answer, token)
+            for digest, answer, token in zip(unknown, answers, tokens, strict=True)
+            if isinstance(answer, Descriptor)
+        ]
+        # One that went unanswered may have been done all the same: then it is refused the second time.
+        written = sum(await persist(lambda: cache.fill_many(entries)))
+        report.filled += written
+        report.refused += len(entries) - written
+        return [digest for digest, _, _ in entries]
+
+    def _later(self, batch: _Batch) -> None:
+        due = asyncio.get_running_loop().time() + self._options.look_again_after
+        self._batches.append(attrs.evolve(batch, due=due))
+
+    async def _look_again(self, *, wait_for_all: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        while self._batches:
+            batch = self._batches[0]
+            remaining = batch.due - loop.time()
+            if remaining > 0:
+                if not wait_for_all and len(self._batches) < _BATCHES:
+                    return
+                await asyncio.sleep(remaining)
+            await self._clear_what_has_vanished(batch)
+            self._batches.popleft()
+            if batch.last_of is not None:
+                self.report.last = batch.last_of
+
+    async def _clear_what_has_vanished(self, batch: _Batch) -> None:
+        answers = await at_once(partial(_stat, batch.backend), batch.digests, self._objects_at_once)
+        self.report.not_told += sum(isinstance(answer, StorageError) for answer in answers)
+        for digest, answer in zip(batch.digests, answers, strict=True):
+            if answer is None and await self._keyspace.clear(batch.cache.name, digest):
+                self.report.vanished += 1
+
+    async def _keep_to_the_rate(self, began: float) -> None:
+        if self._options.rate is not None:
+            ahead = self.report.seen / self._options.rate - (asyncio.get_running_loop().time() - began)
+            await asyncio.sleep(max(0.0, ahead))
+
+
+async def _stat(backend: BlobStatter, digest: Digest) -> Descriptor | None:
+    try:
+        return await backend.stat(digest)
+    except BlobUnknownError:
+        return None
+
+
+async def _batches(digests: AsyncIterator[Digest]) -> AsyncIterator[list[Digest]]:
+    batch: list[Digest] = []
+    async for digest in digests:
+        batch.append(digest)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

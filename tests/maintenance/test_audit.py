@@ -1,0 +1,442 @@
+"""What an audit calls a fault, what a note, and that it calls nothing else either."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+
+import obstore
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from aioblobcache import CacheUnavailableError, ConfigurationError, Descriptor, Digest, StorageError
+from aioblobcache.cli.sample import store_image
+from aioblobcache.maintenance import Audit, AuditOptions, Fault, InRepository, Keyspace, Note, Position, StorageTruth
+from aioblobcache.media_types import OCTET_STREAM
+from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
+from aioblobcache.storage import RegistryStorage
+from tests.maintenance.conftest import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER, fill
+from tests.servers import RedisServer, free_port, running
+from tests.stores import S3Server
+
+pytestmark = pytest.mark.anyio
+
+NOBODY = Digest.of(b"stored nowhere")
+AT_ONCE = AuditOptions(confirm_after=0)
+
+
+async def audited(keyspace, storage, **options):
+    return await Audit(keyspace, StorageTruth(storage), AuditOptions(**{"confirm_after": 0, **options})).run()
+
+
+async def faults(keyspace, storage, **options):
+    report = await audited(keyspace, storage, **options)
+    assert report.is_complete
+    return {(finding.kind, finding.name, finding.digest) for finding in report.faults}
+
+
+async def notes(keyspace, storage):
+    report = await audited(keyspace, storage, with_notes=True)
+    assert report.faults == []
+    return {(finding.kind, finding.name, finding.digest) for finding in report.notes}
+
+
+def lose(storage, digest):
+    (storage.store.prefix / storage.layout.data(digest)).unlink()
+
+
+def unlink(storage, name, digest):
+    (storage.store.prefix / storage.layout.link(storage.layout.layer_links(name), digest)).unlink()
+
+
+async def test_what_storage_confirms_is_right(filled, storage):
+    report = await audited(filled, storage)
+    assert (report.faults, report.not_told, report.is_complete) == ([], 0, True)
+    assert report.checked == len(IMAGE.content) * 3  # globally, and in each of two repositories
+
+
+async def test_what_is_not_cached_is_no_fault(keyspace, storage):
+    assert await faults(keyspace, storage) == set()
+
+
+async def test_an_entry_whose_data_is_gone(filled, storage):
+    lose(storage, LAYER)
+    assert await faults(filled, storage) == {(Fault.MISSING_DATA, name, LAYER) for name in (None, NAME, OTHER)}
+
+
+async def test_a_manifest_whose_data_is_gone(filled, storage):
+    lose(storage, MANIFEST)
+    assert await faults(filled, storage) == {(Fault.MISSING_DATA, name, MANIFEST) for name in (None, NAME, OTHER)}
+
+
+async def test_a_member_that_the_repository_does_not_link_and_answers_for(filled, storage):
+    unlink(storage, NAME, LAYER)
+    assert await faults(filled, storage) == {(Fault.NOT_LINKED, NAME, LAYER)}
+
+
+async def test_a_member_that_is_not_linked_and_unknown_is_only_unusual(client, filled, storage):
+    unlink(storage, NAME, LAYER)
+    await client.delete(descriptor_key(LAYER))
+    assert await notes(filled, storage) == {
+        (Note.UNLINKED_MEMBER, NAME, LAYER),
+        (Note.NO_DESCRIPTOR, OTHER, LAYER),
+    }
+
+
+async def test_a_member_without_data_is_a_fault_though_it_is_unknown(client, keyspace, storage):
+    await client.sadd(membership_key(NAME), NOBODY)
+    assert await faults(keyspace, storage) == {(Fault.MISSING_DATA, NAME, NOBODY)}
+
+
+async def test_a_wrong_size(client, filled, storage):
+    await client.hset(descriptor_key(LAYER), "size", 1)
+    assert await faults(filled, storage) == {(Fault.WRONG_SIZE, None, LAYER)}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("size", "abc"), ("digest", CONFIG), ("digest", "nonsense"), ("mediatype", "a\nb")]
+)
+async def test_a_malformed_descriptor(client, filled, storage, field, value):
+    await client.hset(descriptor_key(LAYER), field, value)
+    assert await faults(filled, storage) == {(Fault.MALFORMED, None, LAYER)}
+
+
+async def test_a_descriptor_of_another_type(client, filled, storage):
+    await client.delete(descriptor_key(LAYER))
+    await client.set(descriptor_key(LAYER), "of another type")
+    assert await faults(filled, storage) == {(Fault.MALFORMED, None, LAYER)}
+
+
+async def test_a_malformed_media_type_of_a_repository(client, filled, storage):
+    await client.delete(override_key(NAME, LAYER))
+    await client.set(override_key(NAME, LAYER), "of another type")
+    await client.hset(override_key(OTHER, LAYER), "mediatype", "a\r\nb")
+    assert await faults(filled, storage) == {(Fault.MALFORMED, NAME, LAYER), (Fault.MALFORMED, OTHER, LAYER)}
+
+
+async def test_members_of_another_type(client, keyspace, storage):
+    await client.set(membership_key(NAME), "of another type")
+    report = await audited(keyspace, storage)
+    [fault] = report.faults
+    assert (fault.kind, fault.name, fault.digest) == (Fault.MALFORMED, NAME, None)
+    assert fault.key == f"repository::{NAME}::blobs"
+
+
+async def test_an_alias_is_followed_to_its_data(keyspace, storage):
+    alias = Digest.of(IMAGE.content[LAYER], "sha512")
+    path = storage.layout.link(storage.layout.layer_links(NAME), alias)
+    await obstore.put_async(storage.store, path, LAYER.encode())
+    await fill(keyspace, storage, NAME)
+    layer = Descriptor(LAYER, IMAGE.layers[0].size, OCTET_STREAM)
+    await keyspace.cache.repository_scoped(NAME).set_descriptor(alias, layer)
+    assert await faults(keyspace, storage) == set()
+    lose(storage, LAYER)
+    lost = {(Fault.MISSING_DATA, name, digest) for name in (None, NAME) for digest in (alias, LAYER)}
+    assert await faults(keyspace, storage) == lost
+
+
+async def test_keys_of_others_are_nobodys_fault(client, keyspace, storage):
+    await client.hset("blobs::no-digest", "size", 1)
+    await client.sadd("repository::UPPER::blobs", NOBODY)
+    await client.sadd("repository::a::blobsabc", NOBODY)
+    await client.set("blobs", "x")
+    await client.sadd(membership_key(NAME), "no digest")
+    await client.hset("registry:db:{repository:x}", "blobs", 1)
+    report = await audited(keyspace, storage, with_notes=True)
+    assert (report.checked, report.faults, report.notes) == (0, [], [])
+
+
+# --- notes -----------------------------------------------------------------------------------------
+
+
+async def test_what_healthy_registries_show_as_well_is_noted_on_request(client, keyspace, storage):
+    """As a push to docker-registry 2.8.2 and a read of its manifest leave it."""
+    await keyspace.cache.set_descriptor(MANIFEST, Descriptor(MANIFEST, IMAGE.manifest.size, OCTET_STREAM))
+    await client.sadd(membership_key(NAME), LAYER)
+    await client.hset(override_key(OTHER, LAYER), "mediatype", OCTET_STREAM)
+    await client.hset(descriptor_key(CONFIG), mapping={"digest": CONFIG, "length": 3})
+    alias = Digest.of(IMAGE.content[LAYER], "sha512")
+    await client.hset(descriptor_key(alias), mapping={"digest": LAYER, "size": IMAGE.layers[0].size})
+    found = {
+        (Note.GLOBAL_ONLY, None, MANIFEST),
+        (Note.OCTET_STREAM, None, MANIFEST),
+        (Note.NO_DESCRIPTOR, NAME, LAYER),
+        (Note.ORPHAN_OVERRIDE, OTHER, LAYER),
+        (Note.LEGACY_LENGTH, None, CONFIG),
+        (Note.GLOBAL_ONLY, None, alias),
+        (Note.NO_CANONICAL, None, alias),
+    }
+    assert await notes(keyspace, storage) == found
+    assert (await audited(keyspace, storage)).notes == []
+
+
+async def test_notes_need_a_walk_from_the_beginning(filled, storage):
+    audit = Audit(filled, StorageTruth(storage), AuditOptions(with_notes=True))
+    with pytest.raises(ConfigurationError, match="from the beginning"):
+        await audit.run(Position("127.0.0.1:1", "run", 0))
+
+
+# --- the second look -------------------------------------------------------------------------------
+
+
+async def test_what_is_right_when_it_is_looked_at_again_is_no_fault(filled, storage):
+    """A push is under way: first it is cached, then stored."""
+    lose(storage, LAYER)
+    path = storage.store.prefix / storage.layout.data(LAYER)
+
+    class Pushing(StorageTruth):
+        async def sizes(self, digests):
+            found = await super().sizes(digests)
+            if None in found:
+                path.write_bytes(IMAGE.content[LAYER])
+            return found
+
+    audit = Audit(filled, Pushing(storage), AuditOptions(confirm_after=0.3))
+    assert (await audit.run()).faults == []
+
+
+async def test_what_is_cleared_when_it_is_looked_at_again_is_no_fault(filled, storage):
+    lose(storage, LAYER)
+
+    class Deleting(StorageTruth):
+        async def sizes(self, digests):
+            found = await super().sizes(digests)
+            if None in found:
+                for name in (NAME, OTHER):
+                    await filled.clear(name, LAYER)
+            return found
+
+    assert (await Audit(filled, Deleting(storage), AuditOptions(confirm_after=0.1)).run()).faults == []
+
+
+async def test_another_fault_at_the_second_look_is_the_one_that_is_told(client, filled, storage):
+    await client.hset(descriptor_key(LAYER), "size", 1)
+
+    class Changing(StorageTruth):
+        async def sizes(self, digests):
+            found = await super().sizes(digests)
+            await client.hset(descriptor_key(LAYER), "size", "abc")
+            return found
+
+    report = await Audit(filled, Changing(storage), AT_ONCE).run()
+    assert [(fault.kind, fault.digest) for fault in report.faults] == [(Fault.MALFORMED, LAYER)]
+
+
+# --- some repositories -----------------------------------------------------------------------------
+
+
+async def test_some_repositories_and_what_they_hold(client, filled, storage):
+    lose(storage, LAYER)
+    await client.hset(descriptor_key(NOBODY), mapping={"digest": NOBODY, "size": 1})
+    assert await faults(filled, storage, repositories="*/demo") == {
+        (Fault.MISSING_DATA, NAME, LAYER),
+        (Fault.MISSING_DATA, None, LAYER),
+    }
+    assert await faults(filled, storage, repositories="nothing/*") == set()
+
+
+# --- what storage cannot tell ----------------------------------------------------------------------
+
+
+async def test_what_storage_cannot_tell_of_is_counted_and_no_fault(filled, tmp_path):
+    with S3Server() as s3:
+        bucket = s3.make_bucket()
+        storage = RegistryStorage(s3.open(bucket))
+        for name in (NAME, OTHER):
+            await store_image(storage, name, "latest", IMAGE)
+        s3.refuse(lambda request: LAYER.encoded in request.path)
+        report = await audited(filled, storage)
+    assert (report.faults, report.not_told) == ([], 3)
+    assert {(trouble.name, trouble.digest) for trouble in report.troubles} == {
+        (name, LAYER) for name in (None, NAME, OTHER)
+    }
+
+
+async def test_a_link_that_was_cut_short_is_counted_and_no_fault(filled, storage):
+    path = storage.store.prefix / storage.layout.link(storage.layout.layer_links(NAME), LAYER)
+    path.write_text("sha256:0123")
+    report = await audited(filled, storage)
+    assert (report.faults, report.not_told) == ([], 1)
+    assert "link is broken" in report.troubles[0].reason
+
+
+async def test_what_cannot_be_told_at_the_second_look_is_no_fault(filled, storage):
+    lose(storage, LAYER)
+
+    class Failing(StorageTruth):
+        looks = 0
+
+        async def sizes(self, digests):
+            Failing.looks += 1
+            if Failing.looks == 1:
+                return await super().sizes(digests)
+            return [StorageError("path", "gone away")] * len(digests)
+
+    report = await Audit(filled, Failing(storage), AuditOptions(confirm_after=0.2)).run()
+    assert {fault.name for fault in report.faults} == {NAME, OTHER}
+    assert report.not_told == 1
+
+
+async def test_folders_that_vanish_in_the_middle_are_what_they_are(filled, storage):
+    """Without its data a blob is gone: that much of it is what the brakes are for."""
+    shutil.rmtree(storage.store.prefix / "docker/registry/v2/blobs")
+    report = await audited(filled, storage)
+    assert report.fault_share == 1.0
+
+
+# --- a server that goes away -----------------------------------------------------------------------
+
+
+async def test_a_position_is_read_as_it_was_printed():
+    place = Position("[::1]:6379", "0123456789ab", 42)
+    assert Position.parse(str(place)) == place
+    for text in ("", "a", "a/b", "a/b/c", "/b/1", "a//1", "a/b/-1", "a/b/١"):
+        with pytest.raises(ConfigurationError, match="resume"):
+            Position.parse(text)
+
+
+async def many(client, count=5_000):
+    """Global entries of blobs of a byte."""
+    digests = [Digest.of(f"{number}".encode()) for number in range(count)]
+    pipeline = client.pipeline(transaction=False)
+    for digest in digests:
+        pipeline.hset(descriptor_key(digest), mapping={"digest": digest, "size": 1, "mediatype": OCTET_STREAM})
+    await pipeline.execute()
+    return digests
+
+
+async def test_a_walk_is_resumed_where_it_stopped(client, keyspace):
+    digests = await many(client)
+    pages = keyspace.pages()
+    first = [await anext(pages) for _ in range(3)]
+    rest = [page async for page in keyspace.pages(first[-1].after)]
+    met = {one.digest for page in (*first, *rest) for one in page.subjects}
+    assert met == set(digests)
+    assert len(rest) < len([page async for page in keyspace.pages()])
+
+
+async def test_there_has_to_be_such_a_node_to_resume_at(keyspace):
+    with pytest.raises(ConfigurationError, match="no node"):
+        [page async for page in keyspace.pages(Position("nowhere:1", "run", 0))]
+
+
+class Free:
+    """A storage that has everything, and tells when it is asked for the first time."""
+
+    def __init__(self):
+        self.asked = asyncio.Event()
+        self.goes_on = asyncio.Event()
+
+    async def sizes(self, digests):
+        self.asked.set()
+        await self.goes_on.wait()
+        return [1] * len(digests)
+
+    async def in_repository(self, name, digests):
+        return [InRepository(True, 1)] * len(digests)
+
+
+@pytest.fixture
+def own_server(server, tmp_path):
+    """A server that may be killed, and keeps what it holds."""
+    own = RedisServer(server.kind, tmp_path, "--appendonly", "yes", "--appendfsync", "always")
+    with running(own):
+        yield own
+
+
+async def test_a_server_that_is_restarted_in_the_middle_is_walked_from_its_beginning(own_server):
+    async with Redis.from_url(own_server.url, retry=Retry(NoBackoff(), 0)) as client:
+        digests = await many(client)
+        async with Keyspace(client) as keyspace:
+            truth = Free()
+            audit = Audit(keyspace, truth, AT_ONCE)
+            running_audit = asyncio.create_task(audit.run())
+            await truth.asked.wait()
+            own_server.stop()
+            truth.goes_on.set()
+            await asyncio.to_thread(own_server.start)
+            report = await running_audit
+    assert report.is_complete
+    assert report.interruptions >= 1
+    assert report.checked >= len(digests)
+    assert report.faults == []
+
+
+async def test_a_server_that_stays_away_is_given_up_and_where_to_resume_is_known(own_server):
+    async with Redis.from_url(own_server.url, retry=Retry(NoBackoff(), 0)) as client:
+        await many(client)
+        async with Keyspace(client, patience=0.5) as keyspace:
+            truth = Free()
+            audit = Audit(keyspace, truth, AT_ONCE)
+            running_audit = asyncio.create_task(audit.run())
+            await truth.asked.wait()
+            own_server.stop()
+            truth.goes_on.set()
+            with pytest.raises(CacheUnavailableError):
+                await running_audit
+    assert not audit.report.is_complete
+    assert audit.report.position is not None
+
+
+async def test_a_server_that_was_never_there_is_not_waited_for():
+    async with (
+        Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as client,
+        Keyspace(client, patience=60.0) as keyspace,
+    ):
+        with pytest.raises(CacheUnavailableError):
+            [page async for page in keyspace.pages()]
+
+
+async def test_an_audit_that_is_cancelled_leaves_its_report(client, keyspace):
+    await many(client)
+    truth = Free()
+    audit = Audit(keyspace, truth, AT_ONCE)
+    running_audit = asyncio.create_task(audit.run())
+    await truth.asked.wait()
+    running_audit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running_audit
+    assert not audit.report.is_complete
+
+
+async def test_keys_that_change_under_the_walk_do_not_stop_it(client, keyspace):
+    digests = await many(client)
+    audits = 0
+
+    async def change():
+        while audits < 3:
+            for digest in digests[:: audits + 1]:
+                pipeline = client.pipeline(transaction=False)
+                pipeline.delete(descriptor_key(digest))
+                pipeline.set(descriptor_key(digest), "of another type")
+                pipeline.delete(descriptor_key(digest))
+                await pipeline.execute()
+
+    changing = asyncio.create_task(change())
+    truth = Free()
+    truth.goes_on.set()
+    while audits < 3:
+        report = await Audit(keyspace, truth, AuditOptions(confirm_after=0.05)).run()
+        assert report.is_complete
+        audits += 1
+    await changing
+
+
+async def test_a_cluster_is_walked_node_by_node(cluster):
+    async with RedisCluster.from_url(f"redis://127.0.0.1:{cluster.nodes[0].port}") as client:
+        for number in range(300):
+            digest = Digest.of(f"{number}".encode())
+            await client.hset(descriptor_key(digest), mapping={"digest": digest, "size": 1, "mediatype": "a/b"})
+            await client.sadd(membership_key(f"name/{number % 7}"), digest)
+        async with Keyspace(client) as keyspace:
+            truth = Free()
+            truth.goes_on.set()
+            report = await Audit(keyspace, truth, AT_ONCE).run()
+            assert (report.checked, report.faults) == (600, [])
+            first = await anext(keyspace.pages())
+            rest = [page async for page in keyspace.pages(first.after)]
+            met = {(one.name, one.digest) for page in (first, *rest) for one in page.subjects}
+            assert len(met) == 307
