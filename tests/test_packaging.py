@@ -58,6 +58,7 @@ def test_importing_imports_no_extra():
         "aiohttp",
         "uvicorn",
         "prometheus_client",
+        "yaml",
     }
     assert imported & extras == set()
     assert {"redis", "attrs"} <= imported

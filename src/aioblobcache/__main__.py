@@ -1,6 +1,6 @@
 """``python -m aioblobcache``: the same as the command ``aioblobcache``."""
 
-from .cli import main
+from aioblobcache.cli import program
 
 if __name__ == "__main__":
-    main()
+    program()

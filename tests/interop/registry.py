@@ -55,6 +55,11 @@ class Registry(Server):
         """Pull an image whole. ``CalledProcessError``: something of it cannot be had."""
         await self.skopeo.pull(self.reference(name, tag))
 
+    async def content(self, name: str, tag: str) -> dict[Digest, bytes]:
+        """Pull an image whole: each of its parts, byte for byte."""
+        files = await self.skopeo.pull(self.reference(name, tag))
+        return {Digest.of(data): data for file, data in files.items() if file != "version"}
+
     async def push_blob(self, name: str, data: bytes, algorithm: str = "sha256") -> Digest:
         """Push a blob under its digest of this algorithm, which is returned."""
         digest = Digest.of(data, algorithm)
@@ -62,6 +67,10 @@ class Registry(Server):
         upload = urlsplit(started.headers["Location"])
         await self._accepted(201, "PUT", f"{upload.path}?{upload.query}&digest={digest}", data)
         return digest
+
+    async def mount_blob(self, name: str, digest: Digest, source: str) -> None:
+        """Link a blob that another repository holds."""
+        await self._accepted(201, "POST", f"/v2/{name}/blobs/uploads/?mount={digest}&from={source}")
 
     async def describe(self, name: str, digest: Digest) -> Descriptor | None:
         """What a HEAD of the blob is answered; ``None``: that it is unknown."""

@@ -16,6 +16,7 @@ from rich.console import Console
 from .. import __version__
 from ..errors import ConfigurationError
 from ..serve.options import ServeOptions, listen_address
+from . import asking, healing
 from .demo import run_demo
 from .demo_view import as_data, offer_to_serve, show, show_how_to_pull
 from .embedded import embedded_valkey, sigterm_exits
@@ -27,6 +28,10 @@ app = App(
     help="The blob descriptor cache of OCI registries: try it, and look after the one you have.",
     version=__version__,
 )
+
+for command in (asking.info, asking.stat, asking.clear, healing.audit, healing.warm, healing.purge):
+    app.command(command)
+app.command(asking.set_, name="set")
 
 
 @app.command

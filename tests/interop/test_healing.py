@@ -1,0 +1,198 @@
+"""What operators of docker-registry 2.8.2 have lived with since 2019, and its cure: a garbage collection removes
+what the cache goes on promising, so that a push succeeds whose image cannot be pulled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from subprocess import CalledProcessError
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from aioblobcache import Digest
+from aioblobcache.cli.sample import build_image
+from aioblobcache.maintenance import Audit, AuditOptions, Fault, Keyspace, StorageTruth
+from tests.interop.registry import BLOB, DATA, GONE, KEPT, NAME, TAG
+from tests.serve.process import run
+from tests.waiting import until_server_says
+
+pytestmark = pytest.mark.anyio
+
+# What is under way takes less.
+SOON = "0.2"
+
+
+@pytest.fixture
+def audit(server, registry):
+    """The command, on the registry's storage and cache; its exit status and what it found."""
+
+    async def audit(*options):
+        arguments = ("audit", str(registry.root), "--cache", server.url, "--confirm-after", SOON, "--json", *options)
+        done = await anyio.to_thread.run_sync(run, *arguments)
+        return done, json.loads(done.stdout) if done.stdout else None
+
+    return audit
+
+
+def entries(faults):
+    return {(fault["kind"], fault["repository"], fault["digest"]) for fault in faults}
+
+
+def lost(image, name):
+    """An image whose data is gone, as the cache has it."""
+    everywhere = {("missing-data", None, digest) for digest in image.content}
+    return everywhere | {("missing-data", name, blob.digest) for blob in image.blobs}
+
+
+async def break_by_garbage_collection(registry, image, name, tag):
+    """Delete an image, collect garbage, and push it again: the push succeeds, and the pull does not."""
+    await registry.pull(name, tag)
+    await registry.delete_manifest(name, image.manifest.digest)
+    await registry.collect_garbage()
+    await registry.push(image, name, tag)
+    with pytest.raises(CalledProcessError) as caught:
+        await registry.pull(name, tag)
+    assert b"manifest unknown" in caught.value.stderr
+
+
+async def test_what_a_garbage_collection_left_is_named_and_healed_while_the_registry_runs(registry, image, audit):
+    healthy = build_image([{f"bin/{number}": str(number)} for number in range(30)])
+    await registry.push(healthy, "library/healthy", TAG)
+    await break_by_garbage_collection(registry, image, NAME, TAG)
+
+    done, found = await audit()
+    assert done.returncode == 1
+    assert entries(found["faults"]) == lost(image, NAME)
+
+    done, found = await audit("--fix", "--max-fixes", "20")
+    assert done.returncode == 0
+    assert entries(found["removed"]) == lost(image, NAME)
+
+    await registry.push(image, NAME, TAG)
+    assert await registry.content(NAME, TAG) == image.content
+    assert await registry.content("library/healthy", TAG) == healthy.content
+    done, found = await audit()
+    assert (done.returncode, found["faults"]) == (0, [])
+
+
+async def test_more_than_a_tenth_is_not_removed_unless_it_is_expected(registry, image, audit, client):
+    await break_by_garbage_collection(registry, image, NAME, TAG)
+    before = {key async for key in client.scan_iter()}
+    done, found = await audit("--fix")
+    assert done.returncode == 3
+    assert "7 of 7 entries are wrong (100%, more than 10%): nothing was removed" in done.stderr
+    assert "--max-fixes 7" in done.stderr
+    assert found["removed"] == []
+    assert {key async for key in client.scan_iter()} == before
+
+
+async def test_no_pull_that_worked_fails_while_it_is_healed(registry, image, audit):
+    """Pulls and pushes go on all through the repair."""
+    steady = build_image([{f"steady/{number}": str(number)} for number in range(20)])
+    await registry.push(steady, "library/steady", TAG)
+    await break_by_garbage_collection(registry, image, NAME, TAG)
+    pulled = pushed = 0
+
+    async def pull():
+        nonlocal pulled
+        while True:
+            await registry.pull("library/steady", TAG)
+            pulled += 1
+
+    async def push():
+        nonlocal pushed
+        while True:
+            await registry.push(build_image([{"pushed": str(pushed)}]), "library/pushed", f"v{pushed}")
+            await registry.pull("library/pushed", f"v{pushed}")
+            pushed += 1
+
+    async with going_on(pull, push):
+        for _ in range(3):
+            done, found = await audit("--fix", "--max-fixes", "20")
+            assert done.returncode == 0, done.stderr
+        pulls, pushes = pulled, pushed
+
+        async def two_more():
+            return pulled >= pulls + 2 and pushed >= pushes + 2
+
+        await until_server_says(two_more)
+        await registry.push(image, NAME, TAG)
+        assert await registry.content(NAME, TAG) == image.content
+        done, found = await audit()
+        assert (done.returncode, found["faults"]) == (0, [])
+
+
+@asynccontextmanager
+async def going_on(*work):
+    """Run these beside; what one of them fails with is raised."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one()) for one in work]
+        yield
+        for task in tasks:
+            task.cancel()
+
+
+async def test_a_healthy_registry_has_no_faults(registry, audit, server, client, storage):
+    """After pushes, pulls, mounts, pushes by sha512 and deletes there is much that looks odd, and nothing wrong."""
+    images = [build_image([{"base": "the same in all"}, {"own": str(number)}]) for number in range(20)]
+    for number, one in enumerate(images):
+        name = f"library/image{number % 7}"
+        await registry.push(one, name, f"v{number}")
+        if number % 2:
+            await registry.pull(name, f"v{number}")
+    for number in range(3):
+        await registry.mount_blob(f"mounted/{number}", images[number].layers[1].digest, f"library/image{number}")
+    alias = await registry.push_blob("by/sha512", DATA, "sha512")
+    await registry.describe("by/sha512", alias)
+    await registry.push_blob(GONE, b"deleted")
+    await registry.push_blob(KEPT, b"deleted")
+    await registry.delete(GONE, Digest.of(b"deleted"))
+    await registry.delete("library/image5", images[5].layers[1].digest)
+    await registry.delete_manifest("library/image6", images[6].manifest.digest)
+
+    done, found = await audit()
+    assert (done.returncode, found["faults"], found["not_told"]) == (0, [], 0)
+    done, found = await audit("--notes")
+    assert (done.returncode, found["faults"]) == (0, [])
+    kinds = {note["kind"] for note in found["notes"]}
+    assert kinds >= {"global-only", "no-descriptor", "unlinked-member", "octet-stream"}
+    assert ("unlinked-member", GONE, Digest.of(b"deleted")) in entries(found["notes"])
+
+
+async def test_what_the_registry_serves_again_though_it_was_deleted_is_a_fault(registry, client, storage, audit):
+    """Deleted in one repository, it shows there again as soon as another one was read."""
+    await registry.push_blob(GONE, DATA)
+    await registry.push_blob(KEPT, DATA)
+    await registry.delete(GONE, BLOB.digest)
+    await registry.describe(KEPT, BLOB.digest)
+    assert await registry.describe(GONE, BLOB.digest) == BLOB
+    _, found = await audit()
+    assert entries(found["faults"]) == {("not-linked", GONE, BLOB.digest)}
+    assert (await audit("--fix", "--max-fixes", "1"))[0].returncode == 0
+    assert await registry.describe(KEPT, BLOB.digest) == BLOB
+    assert await registry.describe(GONE, BLOB.digest) is None
+
+
+async def test_pushes_and_deletes_that_are_under_way_are_no_faults(registry, client, storage):
+    """Looked at again some seconds later, all is as it should be."""
+    faults = []
+    async with Keyspace(client) as keyspace:
+
+        async def push_and_delete(number):
+            for turn in range(15):
+                data = f"{number} {turn}".encode()
+                await registry.push_blob("library/busy", data)
+                if turn % 2:
+                    await registry.delete("library/busy", Digest.of(data))
+
+        async def look():
+            while True:
+                audit = Audit(keyspace, StorageTruth(storage), AuditOptions(confirm_after=1.0))
+                faults.extend((await audit.run()).faults)
+
+        async with going_on(look):
+            await asyncio.gather(*map(push_and_delete, range(4)))
+    assert [fault for fault in faults if fault.kind in Fault] == []
