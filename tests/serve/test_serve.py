@@ -91,6 +91,7 @@ def test_what_a_worker_that_was_killed_had_open_is_not_counted(tree, server, tmp
         os.kill(int(started[0].partition("[")[2].partition("]")[0]), signal.SIGKILL)
         wait_until(lambda: lanes_open() == 1, "the other one alone to be counted")
         wait_until(both_have_asked, "another worker to have asked")
+        assert served.end() == 0
 
 
 def test_a_bucket_is_served_by_what_the_environment_says_of_it(server, tmp_path, monkeypatch):

@@ -1,0 +1,92 @@
+"""What a purge removes, and that it is no more than that."""
+
+from __future__ import annotations
+
+import pytest
+
+from aioblobcache import Digest, InvalidDigestError, RepositoryNameError
+from aioblobcache.maintenance import purge_all, purge_digest, purge_repository
+from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
+from tests.maintenance.conftest import IMAGE, LAYER, NAME, OTHER
+
+pytestmark = pytest.mark.anyio
+
+# What other programs may have in the same database.
+OTHERS = {
+    b"blobs": b"x",
+    b"blobs::no-digest": b"x",
+    b"repository::UPPER::blobs": b"x",
+    b"registry:db:{repository:x}": b"x",
+    b"session::blobs::x": b"x",
+}
+
+
+@pytest.fixture
+async def shared(client, filled):
+    await client.mset(OTHERS)
+    await client.hset(descriptor_key(LAYER), "of others", "x")
+    return filled
+
+
+async def keys(client):
+    return {key async for key in client.scan_iter() if not key.startswith(b"aioblobcache::")}
+
+
+async def test_a_repository_is_forgotten_with_its_members_descriptors(client, shared):
+    report = await purge_repository(shared, NAME)
+    assert (report.descriptors, report.members, report.overrides) == (4, 4, 4)
+    left = {membership_key(OTHER), *(override_key(OTHER, digest) for digest in IMAGE.content), descriptor_key(LAYER)}
+    assert await keys(client) == left | OTHERS.keys()
+    assert await client.hgetall(descriptor_key(LAYER)) == {b"of others": b"x"}
+
+
+async def test_a_blob_is_forgotten_everywhere(client, shared):
+    before = await keys(client)
+    report = await purge_digest(shared, LAYER)
+    assert (report.descriptors, report.members, report.overrides) == (1, 2, 2)
+    assert before - await keys(client) == {override_key(NAME, LAYER), override_key(OTHER, LAYER)}
+    assert await client.hgetall(descriptor_key(LAYER)) == {b"of others": b"x"}
+    assert not await client.sismember(membership_key(NAME), LAYER)
+
+
+async def test_everything_is_forgotten_but_what_is_of_others(client, shared):
+    report = await purge_all(shared)
+    assert (report.descriptors, report.members, report.overrides) == (4, 2, 8)
+    assert await keys(client) == {*OTHERS, descriptor_key(LAYER)}
+    assert await client.hgetall(descriptor_key(LAYER)) == {b"of others": b"x"}
+
+
+async def test_keys_of_another_type_are_forgotten_too(client, keyspace):
+    await client.set(descriptor_key(LAYER), "x")
+    await client.set(membership_key(NAME), "x")
+    await client.sadd(override_key(NAME, LAYER), "x")
+    await purge_digest(keyspace, LAYER)
+    assert await keys(client) == {membership_key(NAME)}
+    await purge_repository(keyspace, NAME)
+    assert await keys(client) == set()
+    await client.set(descriptor_key(LAYER), "x")
+    await client.set(membership_key(NAME), "x")
+    await purge_all(keyspace)
+    assert await keys(client) == set()
+
+
+async def test_members_that_are_no_digests_go_with_the_repository(client, keyspace):
+    await client.sadd(membership_key(NAME), "x", "y")
+    await purge_repository(keyspace, NAME)
+    assert await keys(client) == set()
+
+
+async def test_many_members_are_forgotten_in_pieces(client, keyspace):
+    digests = [Digest.of(f"{number}".encode()) for number in range(3_000)]
+    await client.sadd(membership_key(NAME), *digests)
+    await purge_repository(keyspace, NAME)
+    assert await keys(client) == set()
+    lines = await client.info("commandstats")
+    assert "cmdstat_keys" not in lines
+
+
+async def test_no_digest_and_no_name_are_refused(keyspace):
+    with pytest.raises(InvalidDigestError):
+        await purge_digest(keyspace, "nonsense")
+    with pytest.raises(RepositoryNameError):
+        await purge_repository(keyspace, "Nonsense")

@@ -1,0 +1,133 @@
+"""Filling a cache from storage."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from aioblobcache import BlobUnknownError, Descriptor, Digest, StorageError
+from aioblobcache.cli.sample import build_image, store_image
+from aioblobcache.maintenance import Audit, AuditOptions, Keyspace, StorageTruth, Warm, WarmOptions
+from aioblobcache.media_types import OCTET_STREAM
+from aioblobcache.redis.keys import descriptor_key
+from aioblobcache.storage import RegistryStorage
+from tests.maintenance.conftest import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER
+from tests.maintenance.test_audit import lose
+from tests.servers import RedisServer, running
+from tests.stores import S3Server
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+AT_ONCE = WarmOptions(look_again_after=0)
+
+
+async def test_a_warm_cache_knows_all_that_storage_links(keyspace, storage):
+    report = await Warm(keyspace, storage, AT_ONCE).run()
+    assert report.is_complete
+    assert (report.repositories, report.seen, report.filled, report.known) == (2, 8, 8, 0)
+    for name in (NAME, OTHER):
+        cache = keyspace.cache.repository_scoped(name)
+        assert await cache.stat(MANIFEST) == IMAGE.manifest
+        for blob in IMAGE.blobs:
+            assert await cache.stat(blob.digest) == Descriptor(blob.digest, blob.size, OCTET_STREAM)
+    assert (await Audit(keyspace, StorageTruth(storage), AuditOptions(confirm_after=0)).run()).faults == []
+
+
+async def test_what_is_known_stays_as_it_is(client, filled, storage):
+    await client.hset(descriptor_key(LAYER), "mediatype", "a/b")
+    report = await Warm(filled, storage, AT_ONCE).run()
+    assert (report.filled, report.known) == (0, 8)
+    assert (await filled.cache.stat(LAYER)).media_type == "a/b"
+
+
+async def test_what_was_cleared_lately_is_left_alone(keyspace, filled, storage):
+    for name in (NAME, OTHER):
+        await filled.clear(name, LAYER)
+    report = await Warm(filled, storage, AT_ONCE).run()
+    assert (report.filled, report.refused) == (0, 2)
+
+
+async def test_links_without_data_are_counted(keyspace, storage):
+    lose(storage, LAYER)
+    report = await Warm(keyspace, storage, AT_ONCE).run()
+    assert (report.filled, report.absent) == (6, 2)
+
+
+async def test_only_the_repositories_that_match(keyspace, storage):
+    report = await Warm(keyspace, storage, WarmOptions(repositories="*/other", look_again_after=0)).run()
+    assert (report.repositories, report.filled) == (1, 4)
+    with pytest.raises(BlobUnknownError):
+        await keyspace.cache.repository_scoped(NAME).stat(LAYER)
+
+
+async def test_what_vanishes_before_the_second_look_is_cleared(keyspace, storage):
+    """A garbage collection leaves no tombstone that would have kept it out."""
+    warm = Warm(keyspace, storage, WarmOptions(look_again_after=1.0))
+    warming = asyncio.create_task(warm.run())
+    await until(lambda: warm.report.filled == 8)
+    lose(storage, LAYER)
+    report = await warming
+    assert report.vanished == 2
+    for name in (NAME, OTHER):
+        cache = keyspace.cache.repository_scoped(name)
+        assert LAYER not in await cache.stat_many([LAYER])
+        assert CONFIG in await cache.stat_many([CONFIG])
+
+
+async def test_it_keeps_to_the_rate(keyspace, storage):
+    """Of eight entries a hundred a second: in each of the two repositories all at once, and a pause behind."""
+    began = asyncio.get_running_loop().time()
+    await Warm(keyspace, storage, WarmOptions(rate=20, look_again_after=0)).run()
+    assert asyncio.get_running_loop().time() - began >= 8 / 20
+
+
+async def test_a_stopped_run_is_resumed_behind_what_it_finished(keyspace, storage):
+    more = build_image([{"a": "b"}])
+    for number in range(5):
+        await store_image(storage, f"z{number}", "v", more)
+    warm = Warm(keyspace, storage, WarmOptions(rate=30, look_again_after=0))
+    warming = asyncio.create_task(warm.run())
+    await until(lambda: bool(warm.report.last))
+    warming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await warming
+    assert warm.report.last
+    assert not warm.report.is_complete
+    again = await Warm(keyspace, storage, AT_ONCE).run(warm.report.last)
+    assert 0 < again.repositories < 7
+    assert (await Warm(keyspace, storage, AT_ONCE).run()).known == 8 + 5 * 3
+
+
+async def test_what_storage_cannot_tell_is_counted_and_the_rest_is_filled(keyspace):
+    with S3Server() as s3:
+        storage = RegistryStorage(s3.open(s3.make_bucket()))
+        for name in (NAME, OTHER):
+            await store_image(storage, name, "latest", IMAGE)
+        s3.refuse(lambda request: LAYER.encoded in request.path)
+        report = await Warm(keyspace, storage, AT_ONCE).run()
+        assert (report.filled, report.not_told, report.is_complete) == (6, 2, True)
+        s3.refuse(lambda request: "_layers" in request.args.get("prefix", "") and NAME in request.args["prefix"])
+        await keyspace.forget([LAYER, CONFIG])
+        report = await Warm(keyspace, storage, AT_ONCE).run()
+        assert (report.not_told, report.repositories) == (1, 2)
+        s3.refuse(lambda request: True)
+        with pytest.raises(StorageError):
+            await Warm(keyspace, storage, AT_ONCE).run()
+
+
+async def test_a_server_that_is_restarted_meanwhile_is_filled_all_the_same(server, storage, tmp_path):
+    own = RedisServer(server.kind, tmp_path / "own")
+    own.folder.mkdir()
+    with running(own):
+        async with Redis.from_url(own.url) as client, Keyspace(client) as keyspace:
+            assert await keyspace.size() == 0
+            own.stop()
+            warming = asyncio.create_task(Warm(keyspace, storage, AT_ONCE).run())
+            await until(lambda: keyspace.interruptions > 0)
+            await asyncio.to_thread(own.start)
+            report = await warming
+            assert report.filled == 8
+            assert await keyspace.cache.stat_many([Digest(LAYER)]) != {}
