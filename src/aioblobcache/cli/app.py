@@ -8,7 +8,7 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 from cyclopts import App, Parameter
 from rich.console import Console
@@ -16,7 +16,7 @@ from rich.console import Console
 from .. import __version__
 from ..errors import ConfigurationError
 from ..serve.options import ServeOptions, listen_address
-from . import asking, healing
+from . import asking, healing, living
 from .demo import run_demo
 from .demo_view import as_data, offer_to_serve, show, show_how_to_pull
 from .embedded import embedded_valkey, sigterm_exits
@@ -29,9 +29,28 @@ app = App(
     version=__version__,
 )
 
-for command in (asking.info, asking.stat, asking.clear, healing.audit, healing.warm, healing.purge):
+for command in (
+    *(asking.info, asking.stat, asking.clear),
+    *(healing.audit, healing.warm, healing.purge),
+    *(living.watch, living.bench),
+):
     app.command(command)
 app.command(asking.set_, name="set")
+
+
+@app.command
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
+    """Print what a shell needs to complete this command.
+
+    Example: `aioblobcache completion bash > ~/.local/share/bash-completion/completions/aioblobcache`
+
+    Parameters
+    ----------
+    shell
+        Which one.
+    """
+    print(app.generate_completion(prog_name="aioblobcache", shell=shell))  # noqa: T201
+    return 0
 
 
 @app.command

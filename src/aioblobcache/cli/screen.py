@@ -30,13 +30,13 @@ class Screen:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
-        self._out = Console(highlight=False, soft_wrap=True)
+        self.out = Console(highlight=False, soft_wrap=True)
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
 
     @property
     def is_for_people(self) -> bool:
         """Whether a person looks at it."""
-        return self._out.is_terminal and not self.as_json
+        return self.out.is_terminal and not self.as_json
 
     def line(self, *cells: str, style: str = "") -> None:
         """A line of a result: columns for people, tabs for programs."""
@@ -44,14 +44,14 @@ class Screen:
             return
         if self.is_for_people:
             text = Text("  ").join([Text(cells[0], style=style), *map(Text, cells[1:])])
-            self._out.print(text)
+            self.out.print(text)
         else:
             print("\t".join(cells))  # noqa: T201
 
     def say(self, text: str) -> None:
         """A sentence of a result."""
         if not self.as_json:
-            self._out.print(text, markup=False)
+            self.out.print(text, markup=False)
 
     def aside(self, text: str) -> None:
         """What is no part of the result: for who is there to read it."""
@@ -70,7 +70,7 @@ class Screen:
             table.add_column(heading, overflow="fold")
         for row in rows:
             table.add_row(*map(Text, row))
-        self._out.print(table)
+        self.out.print(table)
 
     def document(self, data: Any) -> None:
         """The result as JSON, if that was asked for."""

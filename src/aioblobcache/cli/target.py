@@ -22,6 +22,7 @@ from ..errors import (
     StorageError,
 )
 from ..maintenance import RepairRefusedError
+from ..maintenance.gauge import WrongAnswerError
 from ..redis.client import AnyClient, client_from_url, close_client
 from ..redis.keyspace import Keyspace
 from ..storage import RegistryStorage
@@ -89,10 +90,15 @@ class Target:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[tuple[AnyClient, Keyspace]]:
         """A client and the keys behind it, closed in the end."""
+        async with self.client() as client, Keyspace(client) as keyspace:
+            yield client, keyspace
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[AnyClient]:
+        """A client alone."""
         client = client_from_url(self.cache_url())
         try:
-            async with Keyspace(client) as keyspace:
-                yield client, keyspace
+            yield client
         finally:
             await close_client(client)
 
@@ -107,7 +113,7 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run(work)
     except (ConfigurationError, InvalidDescriptorError, InvalidDigestError, RepositoryNameError) as error:
         _end(error, USAGE)
-    except (CacheUnavailableError, StorageError, RepairRefusedError) as error:
+    except (CacheUnavailableError, StorageError, RepairRefusedError, WrongAnswerError) as error:
         _end(error, UNAVAILABLE)
 
 

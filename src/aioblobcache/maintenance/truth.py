@@ -96,12 +96,14 @@ async def at_once(ask: Callable[[_T], Awaitable[_R]], items: Sequence[_T], most:
             except StorageError as error:
                 answers[place] = error
 
+    tasks = [asyncio.create_task(work()) for _ in range(min(most, len(items)))]
     try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(most, len(items))):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:  # the first one ended the others
-        raise errors.exceptions[0] from None
+        await asyncio.gather(*tasks)
+    finally:  # the first that fails ends the others
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
     return [answers[place] for place in range(len(items))]
 
 

@@ -41,10 +41,10 @@ __all__ = ["Keyspace", "Page", "Position"]
 
 # Buckets of the server's table that one SCAN looks at, and members that one SSCAN returns: others' requests wait
 # for as long as that takes it.
-_PAGE: Final = 500
+_PAGE: Final = 100
 
 # Requests in one write.
-_PIECE: Final = 250
+_PIECE: Final = 50
 
 # Between two attempts to reach a server that is away, in seconds.
 _PAUSE: Final = 0.25

@@ -1,0 +1,366 @@
+"""The operator's commands, as operators and scripts run them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+from subprocess import PIPE
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from aioblobcache import Digest
+from aioblobcache.redis.keys import descriptor_key, membership_key
+from tests.maintenance.conftest import CONFIG, LAYER, MANIFEST, NAME, OTHER
+from tests.maintenance.test_audit import lose, many
+from tests.serve.process import COMMAND, run
+from tests.servers import free_port
+from tests.waiting import until_server_says
+
+pytestmark = pytest.mark.anyio
+
+SOON = ("--confirm-after", "0.1")
+NOBODY = Digest.of(b"stored nowhere")
+
+
+@pytest.fixture
+def command(server):
+    """Run a command on the server; its exit status, output and errors."""
+
+    async def command(*arguments, **environment):
+        environment = {"AIOBLOBCACHE_URL": server.url, **environment}
+        done = await anyio.to_thread.run_sync(lambda: run(*arguments, **environment))
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    return command
+
+
+def lines(text):
+    return [line.split("\t") for line in text.splitlines()]
+
+
+# --- by hand ---------------------------------------------------------------------------------------
+
+
+async def test_an_entry_is_set_asked_for_and_cleared(client, command):
+    assert (await command("stat", NAME, LAYER))[:2] == (1, f"{LAYER}\tunknown\n")
+    status, output, _ = await command("set", NAME, LAYER, "--size", "5", "--media-type", "a/b")
+    assert (status, output) == (0, f"{LAYER}\tset\n")
+    assert (await command("stat", NAME, LAYER))[:2] == (0, f"{LAYER}\t5\ta/b\n")
+    assert (await command("stat", LAYER, CONFIG))[:2] == (1, f"{LAYER}\t5\ta/b\n{CONFIG}\tunknown\n")
+    assert (await command("clear", NAME, LAYER))[:2] == (0, f"{LAYER}\tcleared\n")
+    assert (await command("clear", LAYER))[:2] == (1, f"{LAYER}\twas not known\n")
+
+
+async def test_the_same_for_scripts(client, command):
+    _, output, _ = await command("set", LAYER, "--size", "5", "--json")
+    descriptor = {"digest": LAYER, "size": 5, "media_type": "application/octet-stream"}
+    assert json.loads(output) == descriptor
+    _, output, _ = await command("stat", LAYER, CONFIG, "--json")
+    assert json.loads(output) == [{"digest": LAYER, "descriptor": descriptor}, {"digest": CONFIG, "descriptor": None}]
+    _, output, _ = await command("stat", NAME, LAYER, "--json", "--explain")
+    [explained] = json.loads(output)
+    assert explained["why"] == f"it is no member of {NAME}"
+    assert len(explained["keys"]) == 5
+    _, output, _ = await command("clear", LAYER, "--json")
+    assert json.loads(output) == [{"digest": LAYER, "cleared": True}]
+
+
+async def test_an_answer_is_explained(filled, command):
+    status, output, _ = await command("stat", NAME, MANIFEST, "--explain")
+    assert status == 0
+    assert f"\trepository::{NAME}::blobs\tis a member\t\n" in output
+    assert "every key that it takes is there" in output
+
+
+async def test_info_says_what_is_there(filled, command):
+    status, output, _ = await command("info", "--json")
+    said = json.loads(output)
+    assert (status, said["keys"]["descriptor"]["count"], said["members"]) == (0, 4, 8)
+    status, output, _ = await command("info")
+    assert lines(output)[10][:2] == ["global descriptors", "4"]
+    assert ["near cache", "possible"] in lines(output)
+
+
+async def test_bench_says_it_in_words(client, command):
+    status, output, _ = await command("bench", "--seconds", "0.5", "--callers", "16")
+    assert status == 0
+    assert re.search(r"^One question alone takes \d+\.\d\d ms", output)
+    assert await client.dbsize() == 0
+    status, output, _ = await command("bench", "--seconds", "0.5", "--json")
+    assert json.loads(output)["questions"] > 0
+
+
+async def test_watch_writes_a_line_for_each_interval(client, command):
+    status, output, _ = await command("watch", "--every", "0.1", "--count", "2")
+    header, *rates = lines(output)
+    assert (status, len(rates)) == (0, 2)
+    assert all(len(line) == len(header) for line in rates)
+    status, output, _ = await command("watch", "--every", "0.1", "--count", "2", "--json")
+    assert [json.loads(line)["nodes"] for line in output.splitlines()] == [1, 1]
+
+
+# --- audit -----------------------------------------------------------------------------------------
+
+
+async def test_an_audit_of_what_is_right(filled, folder, command):
+    status, output, errors = await command("audit", folder, *SOON)
+    assert (status, output, errors) == (0, "12 entries checked, 0 of them wrong.\n", "")
+
+
+async def test_an_audit_names_what_is_wrong_and_writes_nothing(client, filled, storage, folder, command):
+    lose(storage, LAYER)
+    before = {key: await client.dump(key) async for key in client.scan_iter()}
+    status, output, _ = await command("audit", folder, *SOON)
+    assert status == 1
+    found = {tuple(line[:3]) for line in lines(output)[:-1]}
+    assert found == {("missing-data", name, LAYER) for name in ("(global)", NAME, OTHER)}
+    assert "12 entries checked, 3 of them wrong." in output
+    assert {key: await client.dump(key) async for key in client.scan_iter()} == before
+
+
+async def test_a_repair_says_what_it_removed(filled, storage, folder, command):
+    lose(storage, LAYER)
+    status, output, _ = await command("audit", folder, *SOON, "--fix", "--max-fixes", "3")
+    assert status == 0
+    assert [line[0] for line in lines(output)] == ["missing-data"] * 3 + ["removed"] * 3 + [lines(output)[-1][0]]
+    assert "3 of them wrong, 3 removed." in output
+    assert (await command("audit", folder, *SOON))[0] == 0
+
+
+async def test_a_limit_leaves_the_rest(filled, storage, folder, command):
+    lose(storage, LAYER)
+    status, output, _ = await command("audit", folder, *SOON, "--fix", "--max-fixes", "1")
+    assert status == 1
+    assert "1 removed, 2 left by --max-fixes" in output
+
+
+async def test_a_repair_refuses_what_looks_like_another_registry(client, filled, storage, folder, command):
+    lose(storage, LAYER)
+    before = await client.dbsize()
+    status, output, errors = await command("audit", folder, *SOON, "--fix")
+    assert status == 3
+    assert "3 of 12 entries are wrong (25%, more than 10%): nothing was removed" in errors
+    assert "removed" not in output.replace("0 removed", "")
+    assert await client.dbsize() == before
+
+
+async def test_another_database_is_not_emptied(server, folder, command, client, filled):
+    """The registry's storage, and a cache that is another registry's."""
+    for digest in await many(client, 100):
+        await client.sadd(membership_key("another/registry"), digest)
+    before = await client.dbsize()
+    status, _, errors = await command("audit", folder, *SOON, "--fix")
+    assert (status, "nothing was removed" in errors) == (3, True)
+    assert await client.dbsize() == before
+
+
+@pytest.mark.parametrize("root", ["elsewhere", "docker"])
+async def test_another_root_is_refused(client, filled, folder, command, root):
+    before = await client.dbsize()
+    status, _, errors = await command("audit", folder, "--root", root, "--fix", "--max-fixes", "1000")
+    assert (status, "no repository below" in errors) == (3, True)
+    assert await client.dbsize() == before
+
+
+async def test_half_of_a_tree_that_cannot_be_read_is_not_absent(client, filled, storage, folder, server):
+    blobs = storage.store.prefix / "docker/registry/v2/blobs/sha256"
+    halves = sorted(blobs.iterdir())
+    for folder_of_some in halves[::2]:
+        folder_of_some.chmod(0)
+    before = await client.dbsize()
+    # Permissions bind root only without these.
+    bound = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.getuid() == 0 else []
+    arguments = [*bound, *COMMAND, "audit", folder, *SOON, "--fix", "--max-fixes", "1000", "--cache", server.url]
+    done = await anyio.run_process(arguments, check=False)
+    for folder_of_some in halves:
+        folder_of_some.chmod(0o755)
+    assert done.returncode == 3, done.stderr
+    assert b"storage could not tell of" in done.stdout
+    assert b"ermission denied" in done.stderr
+    assert await client.dbsize() == before
+
+
+async def test_notes_are_shown_on_request_and_are_nothing_wrong(client, filled, folder, command):
+    await client.hset(descriptor_key(CONFIG), "mediatype", "a/b")
+    await client.delete(descriptor_key(LAYER))
+    status, output, _ = await command("audit", folder, *SOON, "--notes")
+    assert status == 0
+    assert {tuple(line[:3]) for line in lines(output)[:-1]} == {
+        ("no-descriptor", name, LAYER) for name in (NAME, OTHER)
+    }
+
+
+async def test_an_audit_for_scripts(filled, storage, folder, command):
+    lose(storage, LAYER)
+    status, output, _ = await command("audit", folder, *SOON, "--json", "--repository", NAME)
+    said = json.loads(output)
+    assert (status, said["complete"], said["checked"], said["counts"]) == (1, True, 8, {"missing-data": 2})
+    assert {fault["key"] for fault in said["faults"]} == {f"repository::{NAME}::blobs", f"blobs::{LAYER}"}
+    assert said["removed"] is None
+
+
+async def test_a_stopped_audit_says_where_to_go_on(client, folder, server):
+    await many(client, 9_000)  # nothing of it is stored
+    arguments = [*COMMAND, "audit", folder, "--confirm-after", "3600", "--cache", server.url]
+    interruptible = ["env", "--default-signal=INT", *arguments]
+    await client.config_resetstat()
+    audit = await asyncio.create_subprocess_exec(*interruptible, stdout=PIPE, stderr=PIPE)
+
+    async def is_walking():
+        return (await client.info("commandstats")).get("cmdstat_scan", {"calls": 0})["calls"] > 5
+
+    try:
+        await until_server_says(is_walking)
+        audit.send_signal(signal.SIGINT)
+        output, errors = (written.decode() for written in await audit.communicate())
+    finally:
+        if audit.returncode is None:
+            audit.kill()
+            await audit.wait()
+    assert audit.returncode == 130
+    assert "not all of them yet" in output
+    assert "Traceback" not in errors
+    assert "to go on: the same command" in errors
+
+
+async def test_a_walk_is_resumed_by_what_was_printed(client, folder, command):
+    run_id = (await client.info("server"))["run_id"][:12]
+    host = client.connection_pool.connection_kwargs
+    place = f"{host['host']}:{host['port']}/{run_id}/0"
+    assert (await command("audit", folder, "--resume", place))[0] == 0
+    status, _, errors = await command("audit", folder, "--resume", "nonsense")
+    assert (status, "resume" in errors) == (2, True)
+
+
+# --- warm and purge --------------------------------------------------------------------------------
+
+
+async def test_warm_fills_and_purge_forgets(client, folder, command):
+    status, output, _ = await command("warm", folder)
+    assert (status, output) == (0, "2 repositories with 8 links, 8 filled, 0 known already.\n")
+    status, output, _ = await command("purge", "--repository", NAME)
+    assert (status, output) == (0, "Forgotten: 4 descriptors, 4 memberships or sets of them, 4 media types.\n")
+    status, output, _ = await command("purge", "--all", "--yes", "--json")
+    assert json.loads(output) == {"descriptors": 0, "members": 1, "overrides": 4, "met": 5}
+    assert {key async for key in client.scan_iter() if not key.startswith(b"aioblobcache::")} == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["purge"], "purge what?"),
+        (["purge", "--all"], "--yes"),
+        (["purge", "--all", "--yes", "--digest", LAYER], "purge what?"),
+        (["stat"], "of which blob?"),
+        (["stat", NAME], "of which blob?"),
+        (["stat", "sha256:abc"], "invalid digest"),
+        (["stat", "UPPER", LAYER], "invalid repository name"),
+        (["set", LAYER, CONFIG, "--size", "1"], "one blob at a time"),
+        (["set", LAYER, "--size", "-1"], "size is"),
+        (["audit"], "which storage?"),
+        (["audit", "nonsense://x"], "cannot open storage"),
+        (["stat", LAYER, "--cache", "redis://:hush-hush@host:port"], "malformed"),
+        (["stat", LAYER, "--cache", "memory://"], "nothing to look after"),
+        (["stat", LAYER, "--registry-config", "/no/such/file"], "/no/such/file"),
+        (["watch", "--every", "0"], "every is"),
+        (["bench", "--callers", "1"], "callers is"),
+    ],
+)
+async def test_what_cannot_be_done_is_said_in_a_line(client, command, arguments, said):
+    more = {"AIOBLOBCACHE_URL": ""} if "--registry-config" in arguments else {}
+    status, output, errors = await command(*arguments, **more)
+    assert (status, output) == (2, "")
+    assert said in errors
+    assert errors.count("\n") == 1
+    assert "hush-hush" not in errors
+
+
+async def test_without_a_cache_it_is_asked_which(command):
+    status, _, errors = await command("info", AIOBLOBCACHE_URL="")
+    asked = "which cache? --cache URL, AIOBLOBCACHE_URL, or --registry-config FILE"
+    assert (status, errors) == (2, f"aioblobcache: {asked}\n")
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["stat", LAYER], ["purge", "--all", "--yes"], ["bench"]])
+async def test_a_server_that_is_down_is_status_3(command, arguments):
+    port = free_port()
+    status, _, errors = await command(*arguments, "--cache", f"redis://:hush-hush@127.0.0.1:{port}")
+    assert status == 3
+    assert f"127.0.0.1:{port} is unavailable" in errors
+    assert "hush-hush" not in errors
+
+
+async def test_a_configuration_of_the_registry_says_where_all_is(filled, folder, server, command, tmp_path):
+    config = tmp_path / "config.yml"
+    config.write_text(
+        f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {folder}\nredis:\n  addr: 127.0.0.1:{server.port}\n"
+    )
+    status, output, errors = await command("audit", "--registry-config", str(config), AIOBLOBCACHE_URL="")
+    assert (status, output) == (0, "12 entries checked, 0 of them wrong.\n"), errors
+
+
+# --- on a terminal ---------------------------------------------------------------------------------
+
+
+def on_a_terminal(*arguments, **environment):
+    """What a person would see, with the control sequences of the terminal."""
+    main, side = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=side, stderr=side, env={**os.environ, "COLUMNS": "120", **environment}
+    )
+    os.close(side)
+    seen = b""
+    while True:
+        try:
+            chunk = os.read(main, 65536)
+        except OSError:  # how Linux says that nobody writes any more
+            break
+        if not chunk:
+            break
+        seen += chunk
+    os.close(main)
+    process.wait(timeout=30)
+    return seen.decode()
+
+
+async def test_a_terminal_has_colours_unless_they_are_not_wanted(filled, storage, folder, server):
+    lose(storage, LAYER)
+    arguments = ("audit", folder, *SOON, "--cache", server.url)
+    environment = {"TERM": "xterm-256color"}
+    seen = await anyio.to_thread.run_sync(lambda: on_a_terminal(*arguments, **environment))
+    assert "\x1b[31mmissing-data" in seen
+    assert "entries checked, keys" in seen  # the progress
+    plain = await anyio.to_thread.run_sync(lambda: on_a_terminal(*arguments, **environment, NO_COLOR="1"))
+    assert "\x1b[31m" not in plain
+    assert "missing-data" in plain
+
+
+async def test_nothing_but_results_is_written_to_a_pipe(filled, folder, command):
+    _, output, errors = await command("audit", folder, *SOON)
+    assert "\x1b" not in output + errors
+    assert errors == ""
+
+
+async def test_each_help_has_an_example(command):
+    _, output, _ = await command("--help")
+    for name in ("info", "stat", "set", "clear", "audit", "warm", "purge", "watch", "bench"):
+        assert re.search(rf"│ {name} ", output)
+        status, helped, _ = await command(name, "--help")
+        assert (status, f"aioblobcache {name}" in helped, "Example" in helped) == (0, True, True)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_shells_complete_the_commands(command, shell):
+    status, script, _ = await command("completion", shell)
+    assert status == 0
+    assert all(name in script for name in ("audit", "--max-fixes", "purge"))
+    if shell == "bash":
+        assert (await anyio.run_process(["bash", "-n"], input=script.encode())).returncode == 0
