@@ -14,12 +14,14 @@ from .layers import Layers, layers_table
 from .registries import Pulls, pulls_table
 from .results import Results
 from .targets import OURS, TARGETS, Target
+from .upkeep import Upkeep, upkeep_figures
 
 __all__ = ["Kept", "page", "with_summary"]
 
 _T = TypeVar("_T")
 
 _WHAT_HELPED: Final = Path(__file__).with_name("what_helped.md")
+_UPKEEP: Final = Path(__file__).with_name("upkeep.md")
 
 _HEAD: Final = """\
 # Performance
@@ -153,6 +155,7 @@ class Kept:
     earlier: Sequence[Results] = ()  # on another machine
     pulls: Sequence[Pulls] = ()  # of registries
     layers: Sequence[Layers] = ()
+    upkeep: Sequence[Upkeep] = ()
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -166,6 +169,7 @@ class Kept:
             read("earlier/*.json", Results.read),
             read("registries/*.json", Pulls.read),
             read("layers/*.json", Layers.read),
+            read("upkeep/*.json", Upkeep.read),
         )
 
 
@@ -185,6 +189,7 @@ def page(kept: Kept, picture: str) -> str:
         _near(runs),
         *([_PULLS, *_registries(pulls)] if pulls else []),
         *([_LAYERS, layers_table(layers[-1].with_all(layers[:-1]))] if layers else []),
+        *([_UPKEEP.read_text(), upkeep_figures(kept.upkeep)] if kept.upkeep else []),
         "## Where and when\n",
         _circumstances(runs),
         *([_EARLIER, _targets(earlier), _circumstances(earlier)] if earlier else []),

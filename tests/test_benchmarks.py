@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import subprocess
 import sys
@@ -9,10 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from obstore.store import LocalStore
 from redis import Redis
 from rich.console import Console
 
+from aioblobcache.maintenance import StorageTruth
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
+from aioblobcache.storage import RegistryStorage
+from benchmarks.caretaker import AUDIT, FILL, FIND, take_care
 from benchmarks.contest import PeerProcess, Settings, run_contest
 from benchmarks.corpus import Corpus, write_corpus
 from benchmarks.footprint import measure_footprint
@@ -40,6 +45,20 @@ from benchmarks.server import running_server
 from benchmarks.storm import storm
 from benchmarks.table import show
 from benchmarks.targets import OURS
+from benchmarks.tree import (
+    NAMES,
+    MemoryStorage,
+    MemoryTruth,
+    blob,
+    cache_of,
+    described,
+    planted,
+    repository_of,
+    require_cached,
+    send,
+    write_tree,
+)
+from benchmarks.upkeep import ALONE, AUDITED, ELSEWHERE, Upkeep, measure_upkeep, require_room, upkeep_figures
 from benchmarks.window import measure_window
 from tests.servers import require_program
 
@@ -282,3 +301,100 @@ def test_every_layer_is_measured(tmp_path):
     layers.write(tmp_path / "layers.json")
     assert Layers.read(tmp_path / "layers.json") == layers
     assert layers_table(layers).count("\n") == 2 + len(LAYERS)
+
+
+def test_the_files_of_a_registry_say_what_its_digests_say(tmp_path):
+    numbers = range(300)
+    write_tree(tmp_path, numbers)
+    storage = RegistryStorage(LocalStore(tmp_path))
+    in_memory = MemoryStorage(len(numbers))
+    faults = planted(len(numbers))
+    digests = [*map(blob, numbers), *faults.absent]
+    names = {repository_of(digest) for digest in digests[: len(numbers)]}
+    assert NAMES[0] in names
+
+    async def compare():
+        assert {name async for name in storage.repositories()} == names
+        assert [name async for name in in_memory.repositories(after="team-9")] == sorted(
+            name for name in NAMES if name > "team-9"
+        )
+        for name in names:
+            for lies, said in (
+                (storage.blobs(name), in_memory.blobs(name)),
+                (storage.manifests(name), in_memory.manifests(name)),
+            ):
+                links = {digest async for digest in lies.links()}
+                assert links == {digest async for digest in said.links()}
+                for digest in links:
+                    assert await lies.stat(digest) == await said.stat(digest) == described(digest)
+        files, truth = StorageTruth(storage), MemoryTruth(faults.absent)
+        assert await files.sizes(digests) == await truth.sizes(digests)
+        for name in NAMES[:2]:
+            assert await files.in_repository(name, digests) == await truth.in_repository(name, digests)
+
+    asyncio.run(compare())
+
+
+@pytest.fixture
+def kept_by_go(tmp_path):
+    """A server that keeps a thousand blobs as a Go registry does."""
+    with running_server(tmp_path / "valkey") as server:
+        send(server.address, (request for number in range(1_000) for request in cache_of(blob(number))))
+        yield server
+
+
+def test_a_fault_that_nobody_planted_ends_an_audit(kept_by_go, capfd):
+    care = take_care(0, AUDIT, kept_by_go.address, 1_000)
+    assert (care.entries, care.in_memory) == (2_000, True)
+    faults = planted(1_000)
+    send(kept_by_go.address, faults.requests)
+    assert take_care(0, FIND, kept_by_go.address, 1_000).entries == 2_000 + faults.entries
+    with pytest.raises(SystemExit, match="audit failed"):
+        take_care(0, AUDIT, kept_by_go.address, 1_000)
+    assert "2,009 of 2,000 entries, 12 faults" in capfd.readouterr().err
+
+
+def test_a_cache_that_is_not_filled_as_it_should_be_ends_a_run(kept_by_go):
+    [client] = kept_by_go.nodes
+    require_cached(client, 1_000)
+    with pytest.raises(SystemExit, match="warm failed"):  # all of them are known
+        take_care(0, FILL, kept_by_go.address, 1_000)
+    with pytest.raises(AssertionError, match="1,000 memberships, and not 999"):
+        require_cached(client, 999)
+    client.hset(descriptor_key(blob(0)), "size", 1)
+    with pytest.raises(AssertionError, match=str(blob(0))):
+        require_cached(client, 1_000)
+    with pytest.raises(AssertionError, match="not every reply is a number"):
+        send(kept_by_go.address, [(b"GET", b"nothing")])
+
+
+def test_a_tree_that_has_no_room_is_not_begun(tmp_path):
+    require_room(tmp_path, 2)
+    with pytest.raises(SystemExit, match=r"the tree needs 4,096,000,000,000.0 GB and .* see --folder and --entries"):
+        require_room(tmp_path, 10**18)
+
+
+def test_upkeep_is_measured_and_shown(tmp_path):
+    said = []
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    measured = measure_upkeep(4_000, 2, 0.3, folder, said.append)
+    assert list(folder.iterdir()) == []
+    assert said[-1] == "removing the tree"
+    for job, in_memory, rounds in ((AUDIT, True, 2), (FILL, True, 2), (AUDIT, False, 1), (FILL, False, 1)):
+        cares = measured.of(job, in_memory=in_memory)
+        assert [care.entries for care in cares] == rounds * [2_000 if job == FILL else 4_000]
+        assert all(care.rate > 0 and care.cpu_us > 0 and care.peak_bytes > 10_000_000 for care in cares)
+    assert [care.entries for care in measured.of(AUDIT, in_full=False)] == [400]
+    assert [one.beside for one in measured.stretches] == 2 * [ALONE, ELSEWHERE, AUDITED]
+    assert all(one.answers == 60 and 0 < one.p50_us <= one.p99_us for one in measured.stretches)
+
+    measured.write(tmp_path / "upkeep.json")
+    kept = Upkeep.read(tmp_path / "upkeep.json")
+    assert kept == measured
+    all_kept = Kept.read(ROOT / "benchmarks" / "results")
+    shown = page(Kept(all_kept.runs, upkeep=[kept, kept]), "performance.svg")
+    assert "## Looking after a cache" in shown
+    assert upkeep_figures([kept, kept]) in shown
+    assert "| planted faults, all found and no others |  | 18 | 18 |" in shown
+    assert "## Looking after a cache" not in page(Kept(all_kept.runs), "performance.svg")
