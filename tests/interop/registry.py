@@ -41,11 +41,11 @@ class Registry(Server):
         self._program = require_program("docker-registry")
         self.skopeo = Skopeo(folder)
         port = free_port()
-        self._config = folder / "registry.yml"
-        super().__init__(folder, [self._program, "serve", str(self._config)], port)
+        self.config = folder / "registry.yml"
+        super().__init__(folder, [self._program, "serve", str(self.config)], port)
         self.root = folder / "storage"
         # JSON is YAML.
-        self._config.write_text(json.dumps(_configuration(self.root, port, redis_port)))
+        self.config.write_text(json.dumps(_configuration(self.root, port, redis_port)))
 
     async def push(self, image: Image, name: str, tag: str, *options: str) -> None:
         """Push an image: what the registry says it has is not sent."""
@@ -90,7 +90,7 @@ class Registry(Server):
 
     async def collect_garbage(self) -> None:
         """Remove the data that no manifest refers to: links, and the cache, are left as they are."""
-        await anyio.run_process([self._program, "garbage-collect", str(self._config)])
+        await anyio.run_process([self._program, "garbage-collect", str(self.config)])
 
     def lose_storage(self) -> None:
         """Remove all that is stored: whatever is answered from now on comes from the cache."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import asynccontextmanager
+from pathlib import Path
 from subprocess import CalledProcessError
 
 import anyio
@@ -76,6 +78,26 @@ async def test_what_a_garbage_collection_left_is_named_and_healed_while_the_regi
     assert await registry.content("library/healthy", TAG) == healthy.content
     done, found = await audit()
     assert (done.returncode, found["faults"]) == (0, [])
+
+
+async def test_the_page_about_it_is_right(registry, image):
+    """Its commands, on a registry with the symptom; what they print is what stands there."""
+    for number in range(12):
+        layers = [{f"bin/{number}-{part}": str(part)} for part in range(8)]
+        await registry.push(build_image(layers), f"library/app{number}", TAG)
+    await break_by_garbage_collection(registry, image, NAME, TAG)
+    text = (Path(__file__).parents[2] / "docs/howto/heal-after-gc.md").read_text()
+    commands = re.findall(r"```sh\n(.*?)\n```\n\n```text\n(.*?)```", text, re.DOTALL)
+    assert len(commands) == 2
+    for (line, shown), status in zip(commands, (1, 0), strict=True):
+        program, *arguments = line.replace("/etc/docker/registry/config.yml", str(registry.config)).split()
+        assert program == "aioblobcache"
+        done = await anyio.to_thread.run_sync(lambda arguments=arguments: run(*arguments, AIOBLOBCACHE_URL=""))
+        assert done.returncode == status
+        printed = done.stdout.replace("\t", "  ").splitlines()
+        assert [expected for expected in shown.splitlines() if expected != "…" and expected not in printed] == []
+    await registry.push(image, NAME, TAG)
+    assert await registry.content(NAME, TAG) == image.content
 
 
 async def test_more_than_a_tenth_is_not_removed_unless_it_is_expected(registry, image, audit, client):
