@@ -15,7 +15,7 @@ class NearCacheStats:
     """A near cache: what it has done since the provider was entered, and how it is now."""
 
     hits: int
-    misses: int  # looks that found nothing to serve
+    misses: int  # stats that had to ask Redis
     invalidations: int  # keys that the server said have changed
     flushes: int  # all entries dropped: a lost connection, FLUSHALL, a server that is no primary any more
     evictions: int

@@ -41,6 +41,9 @@ _log = logging.getLogger("aioblobcache.readthrough")
 # Services of repositories that are kept ready.
 _REMEMBERED: Final = 4096
 
+# Malformed entries that were told of.
+_TOLD: Final = 1024
+
 T = TypeVar("T")
 
 
@@ -51,6 +54,16 @@ class _Shared:
     observer: Observer
     flights: Flights[Descriptor | None] = attrs.field(factory=Flights)
     cache_answers: bool = True
+    _told: set[tuple[Digest, str | None]] = attrs.field(factory=set)
+
+    def is_news(self, entry: tuple[Digest, str | None]) -> bool:
+        """Whether an entry that is wrong was not met before: of one that nobody mends each request would tell."""
+        if entry in self._told:
+            return False
+        if len(self._told) >= _TOLD:
+            self._told.clear()
+        self._told.add(entry)
+        return True
 
     def cache_answered(self) -> None:
         if not self.cache_answers:
@@ -197,7 +210,7 @@ class CachedBlobStatter:
     def _missed(self, digest: Digest, miss: BlobUnknownError) -> None:
         self._shared.cache_answered()
         self._shared.observer.cache_miss(digest)
-        if isinstance(miss, CorruptEntryError):
+        if isinstance(miss, CorruptEntryError) and self._shared.is_news((digest, self._repository)):
             _log.warning("%s; asking the backend", miss)
 
     async def _take_token(self, digest: Digest) -> FillToken | None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import os
+from pathlib import Path
+
 import pytest
 from aiohttp import web
 
 from aioblobcache import ConfigurationError, LifecycleError
 from aioblobcache.contrib.aiohttp import REGISTRY, add_registry, cache_context
-from tests.registry_api.content import LAYER, NAME
+from tests.registry_api.content import IMAGE, LAYER, NAME, store_blob
 from tests.registry_api.serving import asking, by_aiohttp
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -47,3 +52,43 @@ async def test_links_and_paths_are_right_wherever_it_is_added(registry):
 async def test_a_prefix_that_is_none_is_refused(registry, prefix):
     with pytest.raises(ConfigurationError, match="prefix"):
         add_registry(web.Application(), registry, prefix=prefix)
+
+
+async def test_middleware_that_compresses_leaves_the_registry_alone(registry):
+    async def compress(request, response):
+        response.enable_compression()
+
+    app = web.Application()
+    app.on_response_prepare.append(compress)
+    app.cleanup_ctx.append(cache_context(registry))
+    add_registry(app, registry)
+    async with by_aiohttp(app) as url, asking(url) as client:
+        for path in (f"manifests/{IMAGE.manifest.digest}", f"blobs/{LAYER.digest}"):
+            answer = await client.get(f"/v2/{NAME}/{path}")
+            assert answer.body == IMAGE.content[path.partition("/")[2]]
+            assert answer.headers["Content-Length"] == str(len(answer.body))
+
+
+async def test_what_is_open_is_closed_as_soon_as_a_client_leaves(registry, storage):
+    large = await store_blob(storage, bytes(64 * 1024 * 1024))
+    app = web.Application()
+    app.cleanup_ctx.append(cache_context(registry))
+    add_registry(app, registry)
+    opened = Path("/proc/self/fd")
+
+    def is_open():
+        return any(large.digest.encoded in os.readlink(file) for file in opened.iterdir() if file.is_symlink())
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with by_aiohttp(app) as url:
+            async with asking(url) as client:
+                request = client.session.get(f"{url}/v2/{NAME}/blobs/{large.digest}")
+                async with request as response:
+                    await response.content.read(1000)
+                    assert is_open()
+                    response.close()
+            await until(lambda: not is_open())
+    finally:
+        gc.enable()

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from aioblobcache import BlobUnknownError, CachedRegistry, RedisBlobDescriptorCache
+from aioblobcache import BlobUnknownError, CachedRegistry, MemoryBlobDescriptorCache, RedisBlobDescriptorCache
 from aioblobcache.contrib.prometheus import PrometheusObserver, sampled, timed
 from aioblobcache.redis.keys import descriptor_key
 from tests.registry_api.content import LAYER, NAME, UNKNOWN
@@ -104,3 +104,22 @@ async def test_a_fill_that_a_guard_refuses_is_counted(client, server, storage, c
         await cache.repository_scoped(NAME).clear(LAYER.digest)
         await blobs.stat(LAYER.digest)
     assert values(collected)["aioblobcache_fills_refused_total", None] == 1
+
+
+async def test_a_stat_that_the_near_cache_cannot_answer_is_one_miss(client, server, storage, collected):
+    """Also where Redis is timed, and the near cache is looked into first."""
+    metrics = PrometheusObserver(collected)
+    provider = RedisBlobDescriptorCache.from_url(server.url, timeout=10.0, near_cache=10, observer=metrics)
+    async with timed(provider, metrics) as cache:
+        scoped = cache.repository_scoped(NAME)
+        for _ in range(10):
+            with pytest.raises(BlobUnknownError):
+                await scoped.stat(UNKNOWN)
+        assert provider.info()["near_cache"]["misses"] == 10
+
+
+async def test_layers_go_one_around_the_other_whatever_is_within(storage, collected):
+    metrics = PrometheusObserver(collected)
+    async with timed(timed(MemoryBlobDescriptorCache(), metrics), metrics) as cache:
+        assert cache.info() == {}
+        await CachedRegistry(cache, storage).blobs(NAME).stat(LAYER.digest)

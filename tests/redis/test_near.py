@@ -352,4 +352,6 @@ def test_hits_and_misses_are_counted(near):
     near.foo.look(ONE, 1)
     near.foo.look(ONE, 1)
     near.foo.look(TWO, 1)
+    assert (near.cache.hits, near.cache.misses) == (2, 0)  # who only looks has asked nobody
+    near.foo.missed(1)
     assert (near.cache.hits, near.cache.misses) == (2, 1)

@@ -227,7 +227,7 @@ async def test_the_observer_hears_what_info_shows(client, server):
         latest = heard.stats[-1]
         assert isinstance(latest, NearCacheStats)
         assert latest.hits == near(cache)["hits"] >= 2
-        assert latest.misses >= 2
+        assert latest.misses >= 1
         assert latest.invalidations >= 2
         assert latest.flushes == 1
         assert latest.evictions == 0

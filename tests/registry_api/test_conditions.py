@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import unquote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aioblobcache.registry_api.conditions import etag_of, is_known_to_client, wanted_range
+from aioblobcache.registry_api.messages import is_header_value
+from aioblobcache.registry_api.paging import link_to_next
 from aioblobcache.storage import ByteRange
 
 ETAG = etag_of("sha256:00")
@@ -73,3 +78,12 @@ def test_any_header_is_borne(known, wanted):
     headers = {"If-None-Match": known, "Range": wanted, "If-Range": known}
     is_known_to_client(headers, ETAG)
     wanted_range(headers, ETAG)
+
+
+@pytest.mark.parametrize("base", ['/a>; rel="x', "/a\r\nX: y/v2", "/日/v2", "/a b/v2"])
+def test_a_link_says_nothing_but_where_the_list_goes_on(base):
+    [(name, value)] = link_to_next(f"{base}/_catalog", 1, "last").items()
+    assert name == "Link"
+    assert is_header_value(value)
+    assert re.fullmatch(r'<[A-Za-z0-9/%._?=&-]+>; rel="next"', value)
+    assert unquote(value[1:].partition("?")[0]) == f"{base}/_catalog"

@@ -67,11 +67,12 @@ async def test_what_is_not_there_cannot_be_deleted(client, kind):
     assert (await client.ask("DELETE", f"{V2}/{kind}/sha256:12")).status == 400
 
 
-async def test_a_cache_that_does_not_confirm_forbids_the_delete(framework, storage):
+@pytest.mark.parametrize("path", [f"blobs/{LAYER.digest}", f"manifests/{MANIFEST.digest}"])
+async def test_a_cache_that_does_not_confirm_forbids_the_delete(framework, storage, path):
     cache = RedisBlobDescriptorCache.from_url(f"redis://127.0.0.1:{free_port()}")
     before = await paths(storage.store)
     async with serving(framework, CachedRegistry(cache, storage), authorize=anybody, deletes=True) as client:
-        answer = await client.ask("DELETE", f"{V2}/blobs/{LAYER.digest}")
+        answer = await client.ask("DELETE", f"{V2}/{path}")
     assert answer.status == 503
     assert answer.headers["Retry-After"]
     assert await paths(storage.store) == before

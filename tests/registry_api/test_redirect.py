@@ -7,7 +7,7 @@ import obstore
 import pytest
 from obstore.store import LocalStore
 
-from aioblobcache import CachedRegistry, ConfigurationError, MemoryBlobDescriptorCache
+from aioblobcache import CachedRegistry, ConfigurationError, Descriptor, MemoryBlobDescriptorCache
 from aioblobcache.registry_api import RegistryApi
 from aioblobcache.storage import RegistryStorage
 from tests.registry_api.content import IMAGE, LAYER, NAME, UNKNOWN, store
@@ -57,3 +57,14 @@ def test_a_store_that_cannot_sign_is_refused_at_once(tmp_path):
     registry = CachedRegistry(MemoryBlobDescriptorCache(), RegistryStorage(LocalStore(tmp_path)))
     with pytest.raises(ConfigurationError, match="LocalStore"):
         RegistryApi(registry, redirect=True)
+
+
+@pytest.mark.parametrize("wrong", [LAYER.size - 1, LAYER.size + 1])
+async def test_a_wrong_size_goes_though_the_client_is_sent_on(framework, storage, wrong):
+    cache = MemoryBlobDescriptorCache()
+    scoped = cache.repository_scoped(NAME)
+    async with serving(framework, CachedRegistry(cache, storage), redirect=True) as client:
+        await scoped.set_descriptor(LAYER.digest, Descriptor(LAYER.digest, wrong, "application/octet-stream"))
+        assert (await client.head(f"{V2}/blobs/{LAYER.digest}")).headers["Content-Length"] == str(wrong)
+        assert (await client.get(f"{V2}/blobs/{LAYER.digest}")).status == 307
+        assert (await client.head(f"{V2}/blobs/{LAYER.digest}")).headers["Content-Length"] == str(LAYER.size)

@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from aioblobcache import StorageError
 from aioblobcache.media_types import OCI_INDEX, OCI_MANIFEST
 from aioblobcache.registry_api import referrers as module
+from aioblobcache.registry_api.referrers import Referrers
 from tests.registry_api.content import IMAGE, LAYER, NAME, OTHER, UNKNOWN, index_of, reference, referrer, store_manifest
 from tests.registry_api.serving import serving
 
@@ -105,3 +107,22 @@ async def test_the_manifests_are_read_once_for_many_requests(framework, registry
         for _ in range(5):
             await ask(client)
     assert read == [NAME]
+
+
+async def test_a_scan_that_failed_is_not_repeated_for_each_request(registry, storage, signed, monkeypatch):
+    scans = []
+
+    async def failing(self, name):
+        scans.append(name)
+        raise StorageError("path", "no")
+
+    monkeypatch.setattr(Referrers, "_read", failing)
+    referrers = Referrers(storage)
+    for _ in range(5):
+        with pytest.raises(StorageError):
+            await referrers.of(NAME, MANIFEST.digest)
+    assert scans == [NAME]
+    monkeypatch.setattr("aioblobcache.registry_api.referrers._FAILURE_STANDS", 0.0)
+    with pytest.raises(StorageError):
+        await referrers.of(NAME, MANIFEST.digest)
+    assert len(scans) == 2

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from aioblobcache import BlobUnknownError, CachedRegistry, Descriptor, RedisBlobDescriptorCache
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
+from aioblobcache.registry_api import RegistryApi, Request
 from tests.registry_api.content import IMAGE, LARGE, LAYER, NAME, UNKNOWN, store_blob, store_manifest
 from tests.registry_api.serving import serving
 from tests.servers import VALKEY, RedisServer, running
@@ -144,3 +145,46 @@ async def test_storage_that_cannot_answer_is_unavailable_and_never_absent(client
     answer = await client.get(f"{V2}/blobs/{LAYER.digest}")
     assert (answer.status, code_of(answer)) == (503, "UNAVAILABLE")
     assert str(tmp_path) not in answer.body.decode()
+
+
+@pytest.mark.parametrize("wrong", [7, 2**63 - 1])
+async def test_of_a_manifest_the_cache_is_not_believed(client, registry, wrong):
+    entry = Descriptor(MANIFEST.digest, wrong, MANIFEST.media_type)
+    await registry.cache.repository_scoped(NAME).set_descriptor(MANIFEST.digest, entry)
+    for reference in ("latest", MANIFEST.digest):
+        for ask in (client.head, client.get):
+            assert (await ask(f"{V2}/manifests/{reference}")).headers["Content-Length"] == str(MANIFEST.size)
+
+
+async def test_that_the_cache_calls_it_a_manifest_makes_it_none(client, registry, storage):
+    odd = await store_manifest(storage, {"not": "a manifest"}, "odd")
+    entry = Descriptor(odd.digest, odd.size, MANIFEST.media_type)
+    await registry.cache.repository_scoped(NAME).set_descriptor(odd.digest, entry)
+    for ask in (client.head, client.get, client.head):
+        assert (await ask(f"{V2}/manifests/{odd.digest}")).status == 404
+
+
+async def test_a_manifest_whose_data_is_gone_is_unknown_and_the_entry_goes(client, registry, storage):
+    await registry.cache.repository_scoped(NAME).set_descriptor(MANIFEST.digest, MANIFEST)
+    await obstore.delete_async(storage.store, storage.layout.data(MANIFEST.digest))
+    assert (await client.head(f"{V2}/manifests/{MANIFEST.digest}")).status == 404
+    assert not await is_known(registry.cache, MANIFEST.digest)
+
+
+async def test_one_object_that_cannot_be_read_is_one_line_in_the_log(registry, storage, caplog):
+    """However often it is asked for, and what is well between."""
+    path = storage.store.prefix / storage.layout.link(storage.layout.layer_links(NAME), UNKNOWN)
+    path.parent.mkdir(parents=True)
+    path.symlink_to(path.name)
+    caplog.set_level("INFO", "aioblobcache.registry_api")
+    api = RegistryApi(registry)
+
+    def request(path):
+        return Request("GET", path, "/v2", {}, {}, None)
+
+    async with registry.cache:
+        for _ in range(5):
+            assert (await api.handle(request(f"/{NAME}/blobs/{UNKNOWN}"))).status == 503
+            assert (await api.handle(request("/"))).status == 200
+            assert (await api.handle(request(f"/{NAME}/blobs/{LAYER.digest}"))).status == 200
+    assert len([record for record in caplog.records if record.name == "aioblobcache.registry_api"]) == 1

@@ -224,6 +224,7 @@ def test_a_cache_of_its_own_ends_with_it(tree, tmp_path):
         (["{tree}", "--root", "../.."], "root"),
         (["{tree}", "--cache", "redis://x", "--near-cache", "-1"], "near_cache"),
         (["{tree}", "--near-cache", "10"], "memory://"),
+        (["{tree}", "--workers", "0"], "workers"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(tree, arguments, said):

@@ -170,6 +170,8 @@ def _serve(options: ServeOptions, where: tuple[str, int], workers: int) -> None:
     from ..serve.app import make_app
     from ..serve.run import serve
 
+    if workers < 1:
+        _refuse(ConfigurationError(f"workers is a number of processes, 1 or more, not {workers}"))
     try:
         make_app(options)  # what cannot be used is said here, and not by each worker
     except ConfigurationError as error:

@@ -11,6 +11,7 @@ Needs the extra ``aiohttp``.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Final, Unpack
 
 from aiohttp import web
@@ -20,6 +21,7 @@ from ..readthrough import CachedRegistry
 from ..registry_api import RegistryApi
 from ..registry_api import Request as ApiRequest
 from ..registry_api.api import RegistryOptions
+from ..registry_api.messages import not_to_be_compressed
 from .lifespan import opened
 
 __all__ = ["REGISTRY", "add_registry", "cache_context"]
@@ -54,13 +56,17 @@ def add_registry(
         path = request.match_info["path"]
         base = request.path.removesuffix(path) if path else request.path
         answered = await api.handle(ApiRequest(request.method, path, base, request.query, request.headers, request))
+        headers = not_to_be_compressed(answered, request.headers)
         if isinstance(answered.body, bytes) and request.method != "HEAD":
-            return web.Response(status=answered.status, headers=answered.headers, body=answered.body)
-        response = web.StreamResponse(status=answered.status, headers=answered.headers)
-        await response.prepare(request)
-        if not isinstance(answered.body, bytes):
-            async for chunk in answered.body:
-                await response.write(chunk)
+            return web.Response(status=answered.status, headers=headers, body=answered.body)
+        response = web.StreamResponse(status=answered.status, headers=headers)
+        if isinstance(answered.body, bytes):
+            await response.prepare(request)
+        else:
+            async with aclosing(answered.body) as chunks:  # whoever leaves, what is open is closed now
+                await response.prepare(request)
+                async for chunk in chunks:
+                    await response.write(chunk)
         await response.write_eof()
         return response
 

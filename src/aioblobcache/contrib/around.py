@@ -99,8 +99,8 @@ class AroundCache(_AroundService):
         return _AroundService(cache.repository_scoped(name), self._around, _OF_REPOSITORY, name)
 
     def info(self) -> dict[str, Any]:
-        """What the provider says of itself."""
-        return cast("dict[str, Any]", cast("Any", self._service).info())
+        """What the provider says of itself; nothing, of one that says nothing."""
+        return cast("dict[str, Any]", getattr(self._service, "info", dict)())
 
     async def __aenter__(self) -> Self:
         await cast("AbstractAsyncContextManager[Any]", self._service).__aenter__()

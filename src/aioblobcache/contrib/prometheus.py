@@ -35,7 +35,7 @@ _BUCKETS: Final = (
 _COUNTED: Final = {
     ("reconnects",): ("aioblobcache_reconnects", "Connections to Redis that were made anew."),
     ("near_cache", "hits"): ("aioblobcache_near_hits", "Stats that the near cache answered."),
-    ("near_cache", "misses"): ("aioblobcache_near_misses", "Looks into the near cache that found nothing to serve."),
+    ("near_cache", "misses"): ("aioblobcache_near_misses", "Stats that the near cache could not answer."),
     ("near_cache", "invalidations"): ("aioblobcache_near_invalidations", "Keys that Redis said have changed."),
     ("near_cache", "flushes"): ("aioblobcache_near_flushes", "How often all entries of the near cache were dropped."),
     ("near_cache", "evictions"): ("aioblobcache_near_evictions", "Entries that gave way to others."),

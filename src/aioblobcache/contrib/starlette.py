@@ -20,6 +20,7 @@ from ..readthrough import CachedRegistry
 from ..registry_api import RegistryApi
 from ..registry_api import Request as ApiRequest
 from ..registry_api.api import RegistryOptions
+from ..registry_api.messages import not_to_be_compressed
 from .lifespan import opened
 
 __all__ = ["InnerLifespan", "Lifespan", "RegistryApp", "cached_registry", "lifespan"]
@@ -78,11 +79,7 @@ class RegistryApp:
         base, path = scope.get("root_path", ""), scope["path"]
         request = ApiRequest(native.method, path.removeprefix(base), base, native.query_params, native.headers, native)
         response = await self._api.handle(request)
-        headers = response.headers
-        if "accept-encoding" in native.headers and response.body:
-            # What is sent is what was pushed, and its digest is over these bytes: middleware that compresses
-            # leaves alone what has an encoding.
-            headers = headers | {"Content-Encoding": "identity"}
+        headers = not_to_be_compressed(response, native.headers)
         if isinstance(response.body, bytes):
             await _send(send, response.status, headers, response.body)
         else:

@@ -95,8 +95,11 @@ class NearTable:
             entry.marked = True
             self.near.hits += 1
             return entry.descriptor
-        self.near.misses += 1
         return None
+
+    def missed(self, count: int) -> None:
+        """So many questions go to Redis, since nothing was found."""
+        self.near.misses += count
 
 
 class Reading:

@@ -57,8 +57,10 @@ class _RedisService:
         """
         if type(digest) is not Digest:
             digest = as_digest(digest)
-        if self._near is not None and (known := self._near.look(digest, boot_time())) is not None:
-            return known
+        if self._near is not None:
+            if (known := self._near.look(digest, boot_time())) is not None:
+                return known
+            self._near.missed(1)
         try:
             try:
                 return await self._engine.stat(self._scope, digest, self._near)
@@ -87,6 +89,8 @@ class _RedisService:
         wanted = dict.fromkeys(map(Digest, digests))
         known = {digest: found for digest in wanted if (found := self.peek(digest)) is not None}
         asked = [digest for digest in wanted if digest not in known]
+        if self._near is not None:
+            self._near.missed(len(asked))
         answers = await self._engine.stat_many(self._scope, asked, self._near) if asked else []
         for digest, answer in zip(asked, answers, strict=True):
             if type(answer) is Descriptor:

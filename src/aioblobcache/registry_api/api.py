@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias, TypedDict
 
@@ -27,6 +28,9 @@ _log = logging.getLogger("aioblobcache.registry_api")
 
 # What every answer says, as Distribution's do: which API this is, and that a type is what it says it is.
 _ALWAYS: Final = {"Docker-Distribution-Api-Version": "registry/2.0", "X-Content-Type-Options": "nosniff"}
+
+# How long storage must not have failed to be said to answer again, in seconds.
+_QUIET: Final = 10.0
 
 _Handler: TypeAlias = Callable[[Request, Route], Awaitable[Response]]
 
@@ -75,6 +79,7 @@ class RegistryApi:
         self._listings = Listings(storage)
         self._referrers = Referrers(storage) if referrers else None
         self._storage_answers = True
+        self._storage_failed_at = 0.0
         blobs, manifests = Blobs(registry, storage, redirect=redirect), Manifests(registry, storage)
         self._handlers: dict[Endpoint, dict[str, _Handler]] = {
             Endpoint.BASE: {"GET": self._base, "HEAD": self._base},
@@ -148,12 +153,17 @@ class RegistryApi:
         return json_response(index, headers=headers)
 
     def _note(self, error: Exception | None) -> None:
-        """Say once that storage does not answer, and once that it does again."""
+        """Say once that storage does not answer, and once that it has done so again for a while.
+
+        One object that cannot be read, among others that can, is one line and no more.
+        """
+        now = time.monotonic()
         if isinstance(error, StorageError):
+            self._storage_failed_at = now
             if self._storage_answers:
                 self._storage_answers = False
                 _log.warning("%s", error)
-        elif error is None and not self._storage_answers:
+        elif error is None and not self._storage_answers and now - self._storage_failed_at >= _QUIET:
             self._storage_answers = True
             _log.info("storage answers again")
 

@@ -76,10 +76,12 @@ class Blobs:
     async def _redirected(self, known: CachedBlobStatter, digest: Digest, found: Descriptor) -> Response:
         # Who is sent on would meet the store's own 404, and the cache would go on sending others there.
         try:
-            await self._storage.stat(found.digest)
+            stored = await self._storage.stat(found.digest)
         except BlobUnknownError:
             await known.evict(digest)
             raise
+        if stored.size != found.size:
+            await known.evict(digest)
         url = await self._storage.signed_url(found.digest, _SIGNED_FOR)
         return Response(307, {"Location": url, "Content-Length": "0", "Cache-Control": "no-store"})
 

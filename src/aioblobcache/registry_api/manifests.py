@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from .. import media_types
 from ..descriptor import Descriptor
 from ..digest import Digest
@@ -26,14 +28,8 @@ class Manifests:
         self._storage = storage
 
     async def head(self, request: Request, name: str, reference: str) -> Response:
-        """What the manifest is: that it is linked storage says, of what type and size it is the cache."""
-        try:
-            digest = await self._named(name, reference)
-            await self._storage.manifests(name).target(digest)
-            found = await self._registry.manifests(name).stat(digest)
-        except BlobUnknownError as error:
-            raise _unknown(name, reference) from error
-        return _answer(request, found, None)
+        """What the manifest is. A cache cannot say that it is one, nor that it is linked: it is read, as for a GET."""
+        return await self.get(request, name, reference)
 
     async def get(self, request: Request, name: str, reference: str) -> Response:
         """The manifest itself."""
@@ -54,7 +50,11 @@ class Manifests:
             return Response(202, {"Content-Length": "0"})
         digest = Digest(reference)
         try:
-            await tags.remove_those_of(await self._storage.manifests(name).target(digest))
+            named = await self._storage.manifests(name).target(digest)
+            # A cache that does not confirm forbids it all, as long as nothing is gone.
+            with suppress(BlobUnknownError):
+                await self._registry.cache.repository_scoped(name).clear(digest)
+            await tags.remove_those_of(named)
             await self._registry.manifests(name).clear(digest)
         except BlobUnknownError as error:
             raise _unknown(name, reference) from error
@@ -70,8 +70,8 @@ class Manifests:
         return digest
 
 
-def _answer(request: Request, found: Descriptor, content: bytes | None) -> Response:
-    """A manifest, or what is to be said of it alone, if it is one that clients still take."""
+def _answer(request: Request, found: Descriptor, content: bytes) -> Response:
+    """A manifest, if it is one that clients still take."""
     if found.media_type in media_types.SCHEMA_1:
         raise Problem(MANIFEST_INVALID, "Schema 1 manifest not supported")  # Distribution's words, since 3.0
     if found.media_type not in media_types.MANIFESTS:
@@ -80,7 +80,7 @@ def _answer(request: Request, found: Descriptor, content: bytes | None) -> Respo
     headers = {"Content-Type": found.media_type, "Docker-Content-Digest": found.digest, "ETag": etag}
     if is_known_to_client(request.headers, etag):
         return Response(304, headers)
-    return Response(200, headers | {"Content-Length": str(found.size)}, content or b"")
+    return Response(200, headers | {"Content-Length": str(found.size)}, content)
 
 
 def _unknown(name: str, reference: str) -> Problem:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
 import attrs
 
-__all__ = ["Request", "Response", "is_header_value", "json_response"]
+__all__ = ["Request", "Response", "is_header_value", "json_response", "not_to_be_compressed"]
 
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 
@@ -25,7 +25,7 @@ class Request:
 
     method: str
     path: str  # decoded; what follows "/v2", for example "/library/debian/tags/list"
-    base: str  # what precedes it, as a client wrote it, for links: "/v2", or "/somewhere/v2"
+    base: str  # decoded; what precedes it, for links: "/v2", or "/somewhere/v2"
     query: Mapping[str, str]
     headers: Mapping[str, str]  # asked by ``get``, which pays no heed to case
     native: Any  # the framework's own request, for who decides on access
@@ -37,7 +37,18 @@ class Response:
 
     status: int
     headers: dict[str, str]
-    body: bytes | AsyncIterator[bytes] = b""
+    body: bytes | AsyncGenerator[bytes] = b""
+
+
+def not_to_be_compressed(response: Response, request_headers: Mapping[str, str]) -> dict[str, str]:
+    """The answer's headers, such that middleware leaves its body alone.
+
+    What is sent is what was pushed, and its digest is over these bytes. Middleware that compresses for who accepts it
+    leaves alone what has an encoding, and one that is not named changes nothing.
+    """
+    if request_headers.get("accept-encoding") is None:
+        return response.headers
+    return response.headers | {"Content-Encoding": "identity"}
 
 
 def json_response(document: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import attrs
 
@@ -39,5 +39,5 @@ def page_asked_for(query: Mapping[str, str]) -> Page:
 
 
 def link_to_next(path: str, number: int, last: str) -> dict[str, str]:
-    """The header that says where the list goes on (RFC 8288), relative to the host."""
-    return {"Link": f'<{path}?{urlencode({"n": number, "last": last})}>; rel="next"'}
+    """The header that says where the list goes on (RFC 8288), relative to the host; ``path`` is a decoded one."""
+    return {"Link": f'<{quote(path)}?{urlencode({"n": number, "last": last})}>; rel="next"'}

@@ -21,7 +21,7 @@ import attrs
 from .. import media_types
 from ..descriptor import Descriptor
 from ..digest import Digest
-from ..errors import BlobUnknownError, InvalidDigestError
+from ..errors import BlobUnknownError, InvalidDigestError, StorageError
 from ..flights import Flights
 from ..storage import RegistryStorage
 
@@ -34,6 +34,9 @@ _MOST_BYTES: Final = 4 * 1024 * 1024
 
 _MOST_REPOSITORIES: Final = 64
 _READ_AT_ONCE: Final = 16
+
+# A scan that failed is not repeated for each request: for so many seconds its failure is the answer.
+_FAILURE_STANDS: Final = 5.0
 
 _Described = dict[str, Any]  # a descriptor, as JSON has it
 
@@ -56,6 +59,7 @@ class Referrers:
         self._storage = storage
         self._max_age = max_age
         self._indexes: OrderedDict[str, _Index] = OrderedDict()
+        self._failures: dict[str, tuple[float, StorageError]] = {}
         self._flights: Flights[_Index] = Flights()
 
     async def of(self, name: str, subject: Digest) -> list[_Described] | None:
@@ -63,9 +67,19 @@ class Referrers:
 
         :raises StorageError: the store could not tell.
         """
+        failure = self._failures.get(name)
+        if failure is not None and time.monotonic() - failure[0] < _FAILURE_STANDS:
+            raise failure[1]
         index = self._indexes.get(name)
         if index is None or time.monotonic() - index.read_at > self._max_age:
-            index = await self._flights.join(name, partial(self._read, name))
+            try:
+                index = await self._flights.join(name, partial(self._read, name))
+            except StorageError as error:
+                if len(self._failures) >= _MOST_REPOSITORIES:
+                    self._failures.clear()
+                self._failures[name] = (time.monotonic(), error)
+                raise
+            self._failures.pop(name, None)
         if index.by_subject is None:
             return None
         found = index.by_subject.get(subject, [])

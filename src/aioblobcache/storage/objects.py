@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -81,7 +81,7 @@ class OpenedObject:
         self._require_whole(len(content))
         return content
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """All of it, piece by piece, of some hundred kilobytes each; the store is read as slowly as they are taken.
 
         :raises StorageError: the store ended too early.
