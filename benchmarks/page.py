@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Final, Self, TypeVar
@@ -11,7 +11,7 @@ import attrs
 
 from .jobs import HIT, IN_STORM
 from .layers import Layers, layers_table
-from .registries import Pulls, pulls_table
+from .registries import DISTRIBUTION, LARGE, NEAR, SERVE, SMALL, Pulls, pulls_table
 from .results import Results
 from .targets import OURS, TARGETS, Target
 from .upkeep import Upkeep, upkeep_figures
@@ -274,8 +274,43 @@ def _near(runs: Sequence[Results]) -> str:
     return "\n".join(lines or ["Not measured."]) + "\n"
 
 
+_TARGETS_OF_PULLS: Final = """\
+Wanted were, of the small blob, four times Distribution's blobs a second with the near cache (eight were aimed at), three
+times without, for a quarter of its processor time; of the large one as many. In these runs it was {small}, {plain},
+{cpu}, and {large}.
+
+**Where it is slower:** a mebibyte takes {large_cpu} of Distribution's processor time, asked of one process; and that
+process uses {cores} cores for it ({small_cores} for the small blob), since obstore reads files in threads of its own,
+where GOMAXPROCS=1 holds Distribution to {their_cores}. So with one process the blobs a second are not like for like.
+"""
+
+
+def _targets_of_pulls(pulls: Sequence[Pulls]) -> str:
+    def span(figures: Iterable[float], form: str) -> str:
+        low, high = format(min(figures := list(figures)), form), format(max(figures), form)
+        return low if low == high else f"{low} to {high}"
+
+    def ratios(server: str, blob: str, *, cpu: bool = False) -> Iterable[float]:
+        counts = {one.processes for run in pulls for one in run.pulls}
+        return [run.ratio(server, count, blob, cpu=cpu) for run in pulls for count in counts]
+
+    def cores(server: str, blob: str) -> Iterable[float]:
+        return [median(one.cpu_us * one.rate / 1e6 for one in run.of(server, 1, blob)) for run in pulls]
+
+    return _TARGETS_OF_PULLS.format(
+        small=f"{span(ratios(NEAR, SMALL), '.1f')} times",
+        plain=f"{span(ratios(SERVE, SMALL), '.1f')} times",
+        cpu=f"{span([*ratios(NEAR, SMALL, cpu=True), *ratios(SERVE, SMALL, cpu=True)], '.0%')} of it",
+        large=f"{span([*ratios(NEAR, LARGE), *ratios(SERVE, LARGE)], '.1f')} times as many",
+        large_cpu=span([run.ratio(SERVE, 1, LARGE, cpu=True) for run in pulls], ".0%"),
+        cores=span(cores(SERVE, LARGE), ".1f"),
+        small_cores=span(cores(SERVE, SMALL), ".1f"),
+        their_cores=span(cores(DISTRIBUTION, LARGE), ".1f"),
+    )
+
+
 def _registries(pulls: Sequence[Pulls]) -> list[str]:
-    parts = []
+    parts = [_targets_of_pulls(pulls)]
     for number, run in enumerate(pulls):
         versions = "; ".join(f"{name} {version}" for name, version in run.versions.items())
         where = f"{run.date}; {run.machine['processor']}, {run.machine['cores']} cores; {versions}"
