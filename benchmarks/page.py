@@ -275,9 +275,9 @@ def _near(runs: Sequence[Results]) -> str:
 
 
 _TARGETS_OF_PULLS: Final = """\
-Wanted were, of the small blob, four times Distribution's blobs a second with the near cache (eight were aimed at), three
-times without, for a quarter of its processor time; of the large one as many. In these runs it was {small}, {plain},
-{cpu}, and {large}.
+Wanted were, of the small blob, four times Distribution's blobs a second with the near cache (eight were aimed at),
+three times without, for a quarter of its processor time; of the large one as many. In these runs it was {small},
+{plain}, {cpu}, and {large}.
 
 **Where it is slower:** a mebibyte takes {large_cpu} of Distribution's processor time, asked of one process; and that
 process uses {cores} cores for it ({small_cores} for the small blob), since obstore reads files in threads of its own,
