@@ -9,6 +9,7 @@ import pty
 import re
 import signal
 import subprocess
+from pathlib import Path
 from subprocess import PIPE
 
 import anyio
@@ -305,6 +306,36 @@ async def test_a_configuration_of_the_registry_says_where_all_is(filled, folder,
     )
     status, output, errors = await command("audit", "--registry-config", str(config), AIOBLOBCACHE_URL="")
     assert (status, output) == (0, "12 entries checked, 0 of them wrong.\n"), errors
+
+
+async def test_the_page_says_what_the_commands_have_to_be_granted(client, filled, storage, folder, server, command):
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    granted = " ".join(re.search(r"ACL SETUSER registry (.*?)```", text, re.DOTALL)[1].split())
+    besides = " ".join(re.search(r"for all its commands:\n\n```\n(.*?)```", text, re.DOTALL)[1].split())
+    await client.execute_command("ACL", "SETUSER", "registry", *granted.split(), *besides.split())
+    try:
+        await client.set("of others", "x")
+        url = f"redis://registry:password@127.0.0.1:{server.port}"
+        for arguments, expected in [
+            (["info"], 0),
+            (["stat", NAME, LAYER, "--explain"], 0),
+            (["audit", folder, *SOON, "--notes"], 0),
+            (["purge", "--digest", LAYER], 0),
+            (["audit", folder, *SOON, "--fix"], 0),
+            (["warm", folder], 0),
+            (["set", CONFIG, "--size", "1"], 0),
+            (["audit", folder, *SOON, "--fix", "--max-fixes", "1"], 0),
+            (["clear", NAME, CONFIG], 0),
+            (["watch", "--count", "1", "--every", "0.1"], 0),
+            (["bench", "--seconds", "0.3"], 0),
+            (["purge", "--repository", NAME], 0),
+            (["purge", "--all", "--yes"], 0),
+        ]:
+            status, output, errors = await command(*arguments, "--cache", url)
+            assert (status, errors) == (expected, ""), (arguments, output)
+            assert "not told" not in output.replace("policy not told", "")
+    finally:
+        await client.execute_command("ACL", "DELUSER", "registry")
 
 
 # --- on a terminal ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,14 @@ class ServeProcess(Server):
     def memory(self) -> int:
         """Bytes that the process has in memory now."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self) -> None:
+        """Kill it and its workers, which would go on without it."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split() if self.is_running else []
+        super().stop()
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop, and wait; its exit status."""
