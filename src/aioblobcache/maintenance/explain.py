@@ -14,7 +14,7 @@ from ..names import validate_repository_name
 from ..redis.guards import guard_keys
 from ..redis.keys import descriptor_key, membership_key, override_key
 from ..redis.keyspace import Keyspace
-from ..redis.resp import Reply, Request, error_code
+from ..redis.resp import Reply, Request, error_code, is_any
 from ..redis.wire import GlobalScope, RepositoryScope
 
 __all__ = ["Explanation", "KeyState", "explain"]
@@ -56,8 +56,8 @@ async def explain(keyspace: Keyspace, name: str | None, digest: str) -> Explanat
         questions.insert(0, (members, (b"SISMEMBER", members, digest.encode())))
         questions.append((override, (b"HGETALL", override)))
     questions += [(guard, (b"GET", guard)) for guard in guard_keys(name, digest)]
-    replies = await keyspace.ask([([request], [_is_any]) for _, request in questions])
-    ttls = await keyspace.ask([([(b"PTTL", key)], [_is_any]) for key, _ in questions])
+    replies = await keyspace.ask([([request], [is_any]) for _, request in questions])
+    ttls = await keyspace.ask([([(b"PTTL", key)], [is_any]) for key, _ in questions])
     keys = [
         KeyState(key.decode(), _in_words(request, reply), ttl / 1000 if isinstance(ttl, int) and ttl >= 0 else None)
         for (key, request), reply, ttl in zip(questions, replies, ttls, strict=True)
@@ -102,7 +102,3 @@ def _in_words(request: Request, reply: Reply) -> str:
 def _text(word: Reply) -> str:
     text = word.decode("latin-1") if isinstance(word, bytes) else str(word)
     return text if text.isprintable() and len(text) <= 200 else ascii(text[:200])
-
-
-def _is_any(reply: object) -> bool:
-    return True

@@ -12,7 +12,6 @@ from statistics import median
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
-from redis.exceptions import RedisError
 
 from ..digest import Digest
 from ..errors import BlobUnknownError
@@ -22,7 +21,7 @@ from ..redis.client import AnyClient
 from ..redis.keys import descriptor_key
 from ..redis.keyspace import Keyspace
 from ..redis.provider import RedisBlobDescriptorCache
-from ..redis.resp import Reply
+from ..redis.resp import is_any
 
 __all__ = ["KINDS", "KeyKind", "KindOfKey", "Survey", "survey"]
 
@@ -117,10 +116,10 @@ async def survey(
         for cached in await keyspace.descriptors(digests):
             legacy += cached.is_legacy
             malformed += cached.malformed is not None
-        ttls = await keyspace.ask([([(b"PTTL", descriptor_key(digest))], [_is_any]) for digest in digests])
+        ttls = await keyspace.ask([([(b"PTTL", descriptor_key(digest))], [is_any]) for digest in digests])
         without_ttl += sum(ttl == -1 for ttl in ttls)
         sets = [key for key in keys if _kind_of(key)[0] == "repository"]
-        sizes = await keyspace.ask([([(b"SCARD", key)], [_is_any]) for key in sets])
+        sizes = await keyspace.ask([([(b"SCARD", key)], [is_any]) for key in sets])
         members += sum(size for size in sizes if isinstance(size, int))
         on_keys(len(keys))
     kinds = {kind: KindOfKey(counts[kind], await _average(keyspace, samples[kind])) for kind in KINDS}
@@ -165,7 +164,7 @@ def _sample(sample: list[bytes], key: bytes, met: int) -> None:
 
 
 async def _average(keyspace: Keyspace, sample: Sequence[bytes]) -> float | None:
-    replies = await keyspace.ask([([(b"MEMORY", b"USAGE", key)], [_is_any]) for key in sample])
+    replies = await keyspace.ask([([(b"MEMORY", b"USAGE", key)], [is_any]) for key in sample])
     sizes = [reply for reply in replies if isinstance(reply, int)]
     return sum(sizes) / len(sizes) if sizes else None
 
@@ -214,7 +213,3 @@ class _NearCacheObserver(Observer):
         self.why_off = stats.why_off
         if stats.why_off is None:
             self.serves.set()
-
-
-def _is_any(reply: Reply | object) -> bool:
-    return not isinstance(reply, RedisError)

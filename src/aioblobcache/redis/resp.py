@@ -17,6 +17,7 @@ __all__ = [
     "UnexpectedReplyError",
     "encode",
     "error_code",
+    "is_any",
     "is_count",
     "is_fields",
     "is_flag",
@@ -55,6 +56,11 @@ def is_text(reply: object) -> bool:
 def is_flag(reply: object) -> bool:
     """SISMEMBER."""
     return type(reply) is int and reply in (0, 1)
+
+
+def is_any(reply: object) -> bool:
+    """What is only shown."""
+    return True
 
 
 def is_flags(count: int) -> Shape:
