@@ -22,7 +22,7 @@ _KINDS = {
     "descriptor": "global descriptors",
     "repository": "repositories",
     "override": "media types of repositories",
-    "guard": "guards of aioblobcache",
+    "guard": "guards and probes of aioblobcache",
     "gitlab": "GitLab's metadata database",
     "other": "others, not of this layout",
 }
