@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -123,3 +125,14 @@ async def test_layers_go_one_around_the_other_whatever_is_within(storage, collec
     async with timed(timed(MemoryBlobDescriptorCache(), metrics), metrics) as cache:
         assert cache.info() == {}
         await CachedRegistry(cache, storage).blobs(NAME).stat(LAYER.digest)
+
+
+def test_the_buckets_tell_answers_of_less_than_a_millisecond_apart(collected):
+    metrics = PrometheusObserver(collected)
+    for seconds in (0.00004, 0.00012, 0.00018, 0.0004, 0.0009, 0.2):
+        metrics.redis_seconds.labels("Stat").observe(seconds)
+    text = generate_latest(collected).decode()
+    counts = [float(count) for count in re.findall(r'seconds_bucket\{le="[^"]+",operation="Stat"\} (\S+)', text)]
+    grown = [later - earlier for earlier, later in zip([0, *counts], counts, strict=False)]
+    assert max(grown) == 1
+    assert sum(grown) == 6

@@ -125,3 +125,16 @@ async def test_links_and_paths_are_right_wherever_it_is_mounted(registry, prefix
         answer = await client.get(f"{prefix}{V2}/tags/list?n=1")
         assert answer.headers["Link"] == f'<{prefix}{V2}/tags/list?n=1&last=1.0>; rel="next"'
         assert (await client.get(f"{prefix}{V2}/manifests/latest")).status == 200
+
+
+async def test_a_fastapi_that_is_mounted_in_another_hands_it_out_too(registry):
+    inner = FastAPI()
+
+    @inner.get("/size")
+    async def size(registry: Registry) -> int:
+        return (await registry.blobs(NAME).stat(LAYER.digest)).size
+
+    app = FastAPI(lifespan=lifespan(registry))
+    app.mount("/inner", inner)
+    async with by_uvicorn(app) as url, asking(url) as client:
+        assert (await client.get("/inner/size")).body == b"%d" % LAYER.size

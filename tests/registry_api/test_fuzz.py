@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from urllib.parse import urlsplit
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -9,7 +13,7 @@ from hypothesis import strategies as st
 from aioblobcache import CachedRegistry, MemoryBlobDescriptorCache
 from aioblobcache.registry_api import RegistryApi, Request
 from aioblobcache.registry_api.messages import is_header_value
-from tests.registry_api.content import IMAGE, LAYER, NAME, ODD_NAMES
+from tests.registry_api.content import IMAGE, LAYER, NAME, ODD_NAMES, UNKNOWN
 from tests.strategies import HOSTILE, damaged, digests, names
 
 pytestmark = pytest.mark.anyio
@@ -89,3 +93,33 @@ async def test_whatever_range_is_asked_for_is_a_part_of_the_blob(api, asked):
         assert int(size) == len(data)
     else:
         assert response.status in {200, 416}
+
+
+# What a path on the wire may be made of, so that frameworks decode it.
+WIRE = [
+    *("/", "//", "/.", "/..", "%2e%2e", "%2F", "%00", "%0d%0aX-Injected:%20y", "%ff", "%e6%97%a5", "%25", "%3c%22"),
+    *("library", "demo", "_catalog", "blobs", "manifests", "tags", "list", "referrers", "latest", "uploads"),
+    *(LAYER.digest, UNKNOWN, "sha256:12", "?n=1", "&last=", "a" * 300, "etc/passwd", "storage", "+", "~", "\\\\"),
+]
+
+
+async def test_whatever_is_on_the_wire_is_answered_behind_each_framework(client):
+    """Raw requests, without a client that would mend them first; the same ones each time."""
+    chosen = random.Random(7)
+    url = urlsplit(client.url)
+    answered = 0
+    for _ in range(400):
+        path = "/v2/" + "".join(chosen.choice(WIRE) for _ in range(chosen.randrange(1, 9)))
+        method = chosen.choice(["GET", "HEAD", "DELETE", "POST"])
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        head = answer.partition(b"\r\n\r\n")[0]
+        status = int(head.split(b" ", 2)[1])
+        assert status < 500, (method, path, head)
+        assert b"x-injected" not in head.lower(), (method, path, head)
+        assert b"root:" not in answer
+        answered += status in (200, 404)
+    assert answered > 50

@@ -1,4 +1,5 @@
-"""Referrers: off, on, merged with the tag that clients keep, and never an empty list that hides something."""
+"""Referrers (OCI Distribution Specification v1.1, "Listing Referrers"): off, on, merged with the tag that clients keep,
+and never an empty list that hides something."""
 
 from __future__ import annotations
 

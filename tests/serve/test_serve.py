@@ -122,9 +122,10 @@ def test_a_bucket_is_served_by_what_the_environment_says_of_it(server, tmp_path,
             assert SECRET not in served.log()
 
 
-def test_an_answer_that_is_under_way_is_finished_before_the_end(tree, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_answer_that_is_under_way_is_finished_before_the_end(tree, tmp_path, workers):
     large = anyio.run(store_blob, RegistryStorage(LocalStore(tree)), bytes(64 * 1024 * 1024))
-    served = ServeProcess(tmp_path / "served", tree)
+    served = ServeProcess(tmp_path / "served", tree, "--workers", str(workers))
     with running(served), socket.create_connection(("127.0.0.1", served.port)) as connection:
         connection.sendall(f"GET {V2}/blobs/{large.digest} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         received = len(connection.recv(1000))
@@ -227,6 +228,7 @@ def test_a_cache_of_its_own_ends_with_it(tree, tmp_path):
         (["{tree}", "--cache", "redis://x", "--near-cache", "-1"], "near_cache"),
         (["{tree}", "--near-cache", "10"], "memory://"),
         (["{tree}", "--workers", "0"], "workers"),
+        (["{tree}", "--cache", "redis://x", "--near-cache", "1", "--max-staleness", "0.001"], "max_staleness"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(tree, arguments, said):

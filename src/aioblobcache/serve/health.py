@@ -63,7 +63,7 @@ async def _cache(registry: CachedRegistry) -> tuple[str | None, float | None]:
 async def _storage(storage: RegistryStorage) -> str | None:
     try:
         async with asyncio.timeout(_PATIENCE):
-            async for _ in storage.repositories():
+            if await storage.has_repositories():
                 return None
     except TimeoutError:
         return f"no answer within {_PATIENCE:.0f} s"

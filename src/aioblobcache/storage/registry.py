@@ -124,6 +124,15 @@ class RegistryStorage:
             wanted = [child for child in nested if _components(child) >= beyond[:depth] and _is_repository_name(child)]
             pending.append(iter(wanted))
 
+    async def has_repositories(self) -> bool:
+        """Whether there is anything below the repositories' folder: one page of a listing, however many there are.
+
+        :raises StorageError: the listing failed.
+        """
+        async for _ in self._objects.paths(self.layout.repositories):
+            return True
+        return False
+
     @property
     def can_sign(self) -> bool:
         """Whether the store makes URLs for others: S3, GCS and Azure do."""
