@@ -6,11 +6,14 @@ Everything else that goes wrong is a :class:`~aioblobcache.StorageError`.
 
 from __future__ import annotations
 
+import atexit
 import re
 import shutil
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +38,20 @@ _CHUNK: Final = 256 * 1024
 
 # What S3, GCS and Azure answer in place of "no such object" where not even the store is there.
 _MISSING_STORE: Final = ("NoSuchBucket", "ContainerNotFound")
+
+
+# Seconds that a process which has used a store takes longer to end.
+_LAST_MOMENT: Final = 0.1
+
+
+@cache
+def _linger_at_exit() -> None:
+    """Let obstore's threads put away what they hold of Python's, before that is taken down.
+
+    They do so a moment after the last answer was taken, and are never told to stop; one that comes too late aborts the
+    process (PyO3/pyo3-async-runtimes issue 40).
+    """
+    atexit.register(time.sleep, _LAST_MOMENT)
 
 
 @attrs.frozen
@@ -104,6 +121,7 @@ class Objects:
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
+        _linger_at_exit()
 
     async def size(self, path: str) -> int:
         """An object's size in bytes."""
