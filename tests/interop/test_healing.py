@@ -80,6 +80,11 @@ async def test_what_a_garbage_collection_left_is_named_and_healed_while_the_regi
     assert (done.returncode, found["faults"]) == (0, [])
 
 
+def whatever_the_image(text):
+    """Digests and sizes depend on the zlib that packed the layers."""
+    return re.sub(r"\d+ bytes", "some bytes", re.sub(r"sha256:[0-9a-f]{64}", "sha256:…", text))
+
+
 async def test_the_page_about_it_is_right(registry, image):
     """Its commands, on a registry with the symptom; what they print is what stands there."""
     for number in range(12):
@@ -94,8 +99,8 @@ async def test_the_page_about_it_is_right(registry, image):
         assert program == "aioblobcache"
         done = await anyio.to_thread.run_sync(lambda arguments=arguments: run(*arguments, AIOBLOBCACHE_URL=""))
         assert done.returncode == status
-        printed = done.stdout.replace("\t", "  ").splitlines()
-        assert [expected for expected in shown.splitlines() if expected != "…" and expected not in printed] == []
+        printed = whatever_the_image(done.stdout.replace("\t", "  ")).splitlines()
+        assert [line for line in whatever_the_image(shown).splitlines() if line != "…" and line not in printed] == []
     await registry.push(image, NAME, TAG)
     assert await registry.content(NAME, TAG) == image.content
 
