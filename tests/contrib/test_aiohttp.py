@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 from pathlib import Path
@@ -92,3 +93,24 @@ async def test_what_is_open_is_closed_as_soon_as_a_client_leaves(registry, stora
             await until(lambda: not is_open())
     finally:
         gc.enable()
+
+
+async def test_a_client_that_takes_nothing_fills_no_memory(registry, storage):
+    large = await store_blob(storage, b"the beginning of a blob that is never read to its end")
+    os.truncate(storage.store.prefix / storage.layout.data(large.digest), 8 * 1024**3)  # hardly any of it on the disk
+    app = web.Application()
+    app.cleanup_ctx.append(cache_context(registry))
+    add_registry(app, registry)
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    async with by_aiohttp(app) as url:
+        before = resident()
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(f"GET /v2/{NAME}/blobs/{large.digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert (await reader.read(1000)).startswith(b"HTTP/1.1 200")
+        writer.transport.pause_reading()
+        await asyncio.sleep(1.0)  # for as much as it would take in while the client takes nothing
+        assert resident() - before < 64 * 1024 * 1024
+        writer.transport.abort()
