@@ -391,15 +391,18 @@ async def test_a_server_that_was_never_there_is_not_waited_for():
 
 
 async def test_an_audit_that_is_cancelled_leaves_its_report(client, keyspace):
+    """And one that was resumed and came no further is to be resumed there again."""
     await many(client)
+    place = (await anext(keyspace.pages())).after
     truth = Free()
     audit = Audit(keyspace, truth, AT_ONCE)
-    running_audit = asyncio.create_task(audit.run())
+    running_audit = asyncio.create_task(audit.run(place))
     await truth.asked.wait()
     running_audit.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running_audit
     assert not audit.report.is_complete
+    assert audit.report.position == place
 
 
 async def test_keys_that_change_under_the_walk_do_not_stop_it(client, keyspace):

@@ -143,6 +143,7 @@ class Audit:
             if resume is not None:
                 raise ConfigurationError("notes need a walk from the beginning: they compare all with all")
             await self._notes.prepare()
+        self.report.position = self._reached = resume
         async for page in self._keyspace.pages(resume):
             self.report.keys += len(page.subjects)
             await self._look_at(page.subjects)
