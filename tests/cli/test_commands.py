@@ -17,10 +17,11 @@ import anyio.to_thread
 import pytest
 
 from aioblobcache import Digest
+from aioblobcache.cli import main
 from aioblobcache.redis.keys import descriptor_key, membership_key
 from tests.maintenance.conftest import CONFIG, LAYER, MANIFEST, NAME, OTHER
 from tests.maintenance.test_audit import lose, many
-from tests.serve.process import COMMAND, run
+from tests.serve.process import COMMAND
 from tests.servers import free_port
 from tests.waiting import until_server_says
 
@@ -31,14 +32,22 @@ NOBODY = Digest.of(b"stored nowhere")
 
 
 @pytest.fixture
-def command(server):
-    """Run a command on the server; its exit status, output and errors."""
+def command(server, capsys, monkeypatch):
+    """Run a command on the server, in a thread of this process; its exit status, output and errors."""
+    monkeypatch.setenv("AIOBLOBCACHE_URL", server.url)
+
+    def status_of(arguments):
+        try:
+            main(arguments)
+        except SystemExit as end:
+            return end.code or 0
+        return 0
 
     async def command(*arguments, **environment):
-        environment = {"AIOBLOBCACHE_URL": server.url, **environment}
-        done = await anyio.to_thread.run_sync(lambda: run(*arguments, **environment))
-        assert "Traceback" not in done.stderr
-        return done.returncode, done.stdout, done.stderr
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        status = await anyio.to_thread.run_sync(status_of, arguments)
+        return status, *capsys.readouterr()
 
     return command
 
