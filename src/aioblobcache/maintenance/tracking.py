@@ -16,8 +16,8 @@ from ..redis.keeper import Connect
 from ..redis.keys import subject_of
 from ..redis.lane import Lane
 from ..redis.lanes import LaneMaker
-from ..redis.near import NearCache, Source
-from ..redis.resp import Reply, Request, UnexpectedReplyError, is_text
+from ..redis.near import NearCache, Source, invalidated_keys
+from ..redis.resp import Reply, Request, is_text
 from ..redis.scripts import Script
 
 __all__ = ["Changes", "TrackedLanes", "Tracking"]
@@ -41,17 +41,11 @@ class Changes(Source):
 
         :raises UnexpectedReplyError: an invalidation of no known form.
         """
-        if not push or push[0] != b"invalidate":
-            return
-        keys = push[1] if len(push) == 2 else b""
+        keys = invalidated_keys(push)
         if keys is None:
             self.counts["flushes"] += 1
             return
-        if not isinstance(keys, list):
-            raise UnexpectedReplyError("an invalidation without keys")
         for key in keys:
-            if not isinstance(key, bytes):
-                raise UnexpectedReplyError("an invalidation of something that is no key")
             name, digest = subject_of(key)
             if name:
                 self.counts["overrides" if digest else "memberships"] += 1

@@ -29,7 +29,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, cast
 from weakref import WeakValueDictionary
 
 from ..descriptor import Descriptor
@@ -39,7 +39,7 @@ from .lease import Lease
 from .resp import Reply, UnexpectedReplyError
 from .sieve import Item, Sieve
 
-__all__ = ["NearCache", "NearTable", "Reading", "Source"]
+__all__ = ["NearCache", "NearTable", "Reading", "Source", "invalidated_keys"]
 
 # Counters of changes that blobs share by their hash: who shares one loses a chance to be kept, no more.
 _COUNTERS: Final = 8192
@@ -231,6 +231,23 @@ def _is_dropped(entry: _Entry) -> bool:
     return entry.lease.is_over or not entry.holds or not entry.membership.holds
 
 
+def invalidated_keys(push: list[Reply]) -> list[bytes] | None:
+    """The keys that the server says have changed; ``None``: all of them, by FLUSHALL or FLUSHDB.
+
+    :raises UnexpectedReplyError: an invalidation of no known form.
+    """
+    if not push or push[0] != b"invalidate":
+        return []
+    keys = push[1] if len(push) == 2 else b""
+    if keys is None:
+        return None
+    if not isinstance(keys, list):
+        raise UnexpectedReplyError("an invalidation without keys")
+    if not all(isinstance(key, bytes) for key in keys):
+        raise UnexpectedReplyError("an invalidation of something that is no key")
+    return cast("list[bytes]", keys)
+
+
 class Source:
     """A connection, or the next one in its place, as the near cache sees it."""
 
@@ -248,17 +265,11 @@ class Source:
 
         :raises UnexpectedReplyError: an invalidation of no known form.
         """
-        if not push or push[0] != b"invalidate":
-            return
-        keys = push[1] if len(push) == 2 else b""
-        if keys is None:  # FLUSHALL, FLUSHDB
+        keys = invalidated_keys(push)
+        if keys is None:
             self.flush()
             return
-        if not isinstance(keys, list):
-            raise UnexpectedReplyError("an invalidation without keys")
         for key in keys:
-            if not isinstance(key, bytes):
-                raise UnexpectedReplyError("an invalidation of something that is no key")
             name, digest = subject_of(key)
             if digest:
                 self.near.blob_changed(digest)
