@@ -8,11 +8,13 @@ import shutil
 from contextlib import closing
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
+from subprocess import CalledProcessError
 from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
 import attrs
+import pytest
 
 from aioblobcache import Descriptor, Digest, media_types
 from aioblobcache.cli.sample import Image
@@ -116,6 +118,17 @@ class Registry(Server):
     def reference(self, name: str, tag: str) -> str:
         """An image here, as clients name it."""
         return f"127.0.0.1:{self.port}/{name}:{tag}"
+
+
+async def break_by_garbage_collection(registry: Registry, image: Image, name: str, tag: str) -> None:
+    """Delete an image, collect garbage, and push it again: the push succeeds, and the pull does not."""
+    await registry.pull(name, tag)
+    await registry.delete_manifest(name, image.manifest.digest)
+    await registry.collect_garbage()
+    await registry.push(image, name, tag)
+    with pytest.raises(CalledProcessError) as caught:
+        await registry.pull(name, tag)
+    assert b"manifest unknown" in caught.value.stderr
 
 
 def _configuration(root: Path, port: int, redis_port: int) -> dict[str, object]:

@@ -3,14 +3,12 @@ notices what the other has cleared."""
 
 from __future__ import annotations
 
-from subprocess import CalledProcessError
-
 import pytest
 
 from aioblobcache import BlobUnknownError, Descriptor, Digest
 from aioblobcache.media_types import OCTET_STREAM
 from aioblobcache.redis import keys
-from tests.interop.registry import BLOB, DATA, GONE, KEPT, NAME, TAG, as_cached
+from tests.interop.registry import BLOB, DATA, GONE, KEPT, NAME, TAG, as_cached, break_by_garbage_collection
 
 pytestmark = pytest.mark.anyio
 
@@ -144,14 +142,7 @@ async def test_what_the_registry_lost_to_its_garbage_collection_can_be_pushed_ag
     registry, image, cache, repository
 ):
     """Its cache goes on promising what is gone, so that clients do not send it."""
-    await registry.pull(NAME, TAG)
-    await registry.delete_manifest(NAME, image.manifest.digest)
-    await registry.collect_garbage()
-    await registry.push(image, NAME, TAG)
-    with pytest.raises(CalledProcessError) as caught:
-        await registry.pull(NAME, TAG)
-    assert b"manifest unknown" in caught.value.stderr
-
+    await break_by_garbage_collection(registry, image, NAME, TAG)
     for blob in image.blobs:
         await repository.clear(blob.digest)
     await cache.clear(image.manifest.digest)

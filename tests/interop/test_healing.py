@@ -8,7 +8,6 @@ import json
 import re
 from contextlib import asynccontextmanager
 from pathlib import Path
-from subprocess import CalledProcessError
 
 import anyio
 import anyio.to_thread
@@ -17,7 +16,7 @@ import pytest
 from aioblobcache import Digest
 from aioblobcache.cli.sample import build_image
 from aioblobcache.maintenance import Audit, AuditOptions, Fault, Keyspace, StorageTruth
-from tests.interop.registry import BLOB, DATA, GONE, KEPT, NAME, TAG
+from tests.interop.registry import BLOB, DATA, GONE, KEPT, NAME, TAG, break_by_garbage_collection
 from tests.serve.process import run
 from tests.waiting import until_server_says
 
@@ -47,17 +46,6 @@ def lost(image, name):
     """An image whose data is gone, as the cache has it."""
     everywhere = {("missing-data", None, digest) for digest in image.content}
     return everywhere | {("missing-data", name, blob.digest) for blob in image.blobs}
-
-
-async def break_by_garbage_collection(registry, image, name, tag):
-    """Delete an image, collect garbage, and push it again: the push succeeds, and the pull does not."""
-    await registry.pull(name, tag)
-    await registry.delete_manifest(name, image.manifest.digest)
-    await registry.collect_garbage()
-    await registry.push(image, name, tag)
-    with pytest.raises(CalledProcessError) as caught:
-        await registry.pull(name, tag)
-    assert b"manifest unknown" in caught.value.stderr
 
 
 async def test_what_a_garbage_collection_left_is_named_and_healed_while_the_registry_runs(registry, image, audit):

@@ -178,7 +178,7 @@ class Audit:
         pattern = self._options.repositories
         blobs = [one.digest for one in subjects if one.name is None and one.digest is not None]
         if pattern is None and blobs:
-            await self._look_at_blobs(blobs)
+            await self._look_at_descriptors(blobs, await self._keyspace.descriptors(blobs))
         for one in subjects:
             if one.name is not None and one.digest is None and is_wanted(one.name, pattern):
                 await self._look_at_repository(one.name)
@@ -186,9 +186,6 @@ class Audit:
             overrides = [one for one in subjects if one.name is not None and one.digest is not None]
             wanted = [one for one in overrides if is_wanted(one.name or "", pattern)]
             self._take(await self._notes.on_overrides(wanted))
-
-    async def _look_at_blobs(self, digests: Sequence[Digest]) -> None:
-        await self._look_at_descriptors(digests, await self._keyspace.descriptors(digests))
 
     async def _look_at_descriptors(self, digests: Sequence[Digest], cached: Sequence[Cached]) -> None:
         known = [(digest, one) for digest, one in zip(digests, cached, strict=True) if one != Cached()]

@@ -107,18 +107,20 @@ async def survey(
     members = legacy = malformed = without_ttl = 0
     async for keys, _ in keyspace.walk():
         digests: list[Digest] = []
+        sets: list[bytes] = []
         for key in keys:
             kind, digest = _kind_of(key)
             counts[kind] += 1
             _sample(samples[kind], key, counts[kind])
             if digest is not None:
                 digests.append(digest)
+            if kind == "repository":
+                sets.append(key)
         for cached in await keyspace.descriptors(digests):
             legacy += cached.is_legacy
             malformed += cached.malformed is not None
         ttls = await keyspace.ask([([(b"PTTL", descriptor_key(digest))], [is_any]) for digest in digests])
         without_ttl += sum(ttl == -1 for ttl in ttls)
-        sets = [key for key in keys if _kind_of(key)[0] == "repository"]
         sizes = await keyspace.ask([([(b"SCARD", key)], [is_any]) for key in sets])
         members += sum(size for size in sizes if isinstance(size, int))
         on_keys(len(keys))

@@ -105,13 +105,13 @@ class Warm:
                     pieces = [digests[start : start + _PIECE] for start in range(0, len(digests), _PIECE)]
                     filled = await at_once(partial(self._fill, cache, links), pieces, _PIECES_AT_ONCE)
                     written = [digest for piece in filled if isinstance(piece, list) for digest in piece]
-                    self._later(_Batch(0.0, cache, links, written, None))
+                    self._later(cache, links, written)
                     await self._look_again()
                     await self._keep_to_the_rate(began)
         except StorageError:  # a listing: this repository is left as it is
             self.report.not_told += 1
         self.report.repositories += 1
-        self._later(_Batch(0.0, cache, self._storage.blobs(name), [], name))
+        self._later(cache, self._storage.blobs(name), [], last_of=name)
 
     async def _fill(self, cache: RedisRepositoryCache, backend: BlobStatter, digests: Sequence[Digest]) -> list[Digest]:
         """Fill those that are not known, by the rule of a read-through; which may have been written."""
@@ -135,9 +135,11 @@ class Warm:
         report.refused += len(entries) - written
         return [digest for digest, _, _ in entries]
 
-    def _later(self, batch: _Batch) -> None:
+    def _later(
+        self, cache: RedisRepositoryCache, backend: BlobStatter, digests: list[Digest], *, last_of: str | None = None
+    ) -> None:
         due = asyncio.get_running_loop().time() + self._options.look_again_after
-        self._batches.append(attrs.evolve(batch, due=due))
+        self._batches.append(_Batch(due, cache, backend, digests, last_of))
 
     async def _look_again(self, *, wait_for_all: bool = False) -> None:
         loop = asyncio.get_running_loop()
