@@ -183,13 +183,11 @@ async def test_a_process_that_was_suspended_for_longer_than_its_lease_does_not_b
                 await elsewhere.clear(DIGEST)
                 cleared = time.monotonic()
                 await asyncio.sleep(suspended)
-            resumed = time.monotonic()
             await asyncio.sleep(0.2)
             said, _ = await asyncio.to_thread(reader.communicate)
     runs = json.loads(said)
     assert [answer for answer, _, _ in runs] == [BLOB.size, None]
     assert runs[0][2] < cleared + STALENESS
-    assert resumed - 0.1 < runs[1][1]  # it did not hear of the clear before it was suspended
 
 
 # --- what happens to the keys --------------------------------------------------------------------

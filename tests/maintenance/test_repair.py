@@ -120,7 +120,7 @@ async def test_a_repair_can_be_stopped_and_done_again(filled, storage):
         await repairing
     assert report.removed >= 1
     again = await audited(filled, StorageTruth(storage))
-    assert len(again.report.faults) == 3 - report.removed
+    assert len(again.report.faults) <= 3 - report.removed  # one may be removed whose answer nobody waited for
     await repair(again, filled, most=10)
     assert (await audited(filled, StorageTruth(storage))).report.faults == []
 

@@ -108,13 +108,16 @@ async def repair(
         else:
             report.gone += 1
 
-    pending = list(reversed(audit.report.faults))
-    while pending:
-        permitted = _AT_ONCE if most is None else min(_AT_ONCE, most - report.removed)
-        if permitted <= 0:
-            report.left = len(pending)
-            break
-        piece = [pending.pop() for _ in range(min(permitted, len(pending)))]
-        outcomes = await at_once(remove, piece, permitted)
-        report.not_told += sum(isinstance(outcome, StorageError) for outcome in outcomes)
+    # What is global goes first and by itself: a clear in a repository takes the global fields along, and would make
+    # them look as if they had become right by themselves.
+    for is_global in (True, False):
+        pending = [finding for finding in reversed(audit.report.faults) if (finding.name is None) is is_global]
+        while pending:
+            permitted = _AT_ONCE if most is None else min(_AT_ONCE, most - report.removed)
+            if permitted <= 0:
+                report.left += len(pending)
+                break
+            piece = [pending.pop() for _ in range(min(permitted, len(pending)))]
+            outcomes = await at_once(remove, piece, permitted)
+            report.not_told += sum(isinstance(outcome, StorageError) for outcome in outcomes)
     return report
