@@ -7,17 +7,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
+from obstore.store import LocalStore
+from redis import Redis
+
+from aioblobcache.cli.sample import store_image
+from aioblobcache.storage import RegistryStorage
+from tests.registry_api.content import IMAGE, NAME
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def run_example(page, addresses):
+def run_example(page, addresses, environment=None):
     """What the one example of a page prints."""
     [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     for written, real in addresses.items():
         assert written in example
         example = example.replace(written, real)
-    shown = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", example]
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
     return shown.stdout
 
@@ -34,6 +43,20 @@ def test_the_example_of_the_near_cache_serves_from_it(valkey_server):
     assert descriptor.startswith("Descriptor(")
     assert "'hits': 2" in figures
     assert "'why_off': None" in figures
+
+
+def test_the_example_of_the_operators_page_tells_what_is_wrong(valkey_server, tmp_path):
+    storage = RegistryStorage(LocalStore(tmp_path))
+    anyio.run(store_image, storage, NAME, "latest", IMAGE)
+    [lost, *_] = IMAGE.blobs
+    with Redis.from_url(valkey_server.url) as client:
+        client.flushall()
+        client.hset(f"blobs::{lost.digest}", mapping={"digest": lost.digest, "size": lost.size + 1, "mediatype": "x/y"})
+        page = (ROOT / "docs" / "operator.md").read_text()
+        environment = {"STORAGE_URL": tmp_path.as_uri(), "CACHE_URL": valkey_server.url}
+        shown = run_example(page, {}, environment)
+    assert shown.startswith(f"wrong-size None {lost.digest} ")
+    assert len(shown.splitlines()) == 1
 
 
 def test_the_two_commands_are_one_line_each():

@@ -192,7 +192,7 @@ class _MemoryService(abc.ABC):
         return True
 
 
-class _MemoryRepository(_MemoryService):
+class MemoryRepositoryCache(_MemoryService):
     """The scope of one repository."""
 
     def __init__(self, tables: _Tables, binding: LoopBinding, name: str) -> None:
@@ -201,7 +201,7 @@ class _MemoryRepository(_MemoryService):
         self.name = name
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _MemoryRepository):
+        if not isinstance(other, MemoryRepositoryCache):
             return NotImplemented
         return self._tables is other._tables and self.name == other.name
 
@@ -257,12 +257,12 @@ class MemoryBlobDescriptorCache(_MemoryService):
         self._binding = LoopBinding(type(self).__name__)
         self._tables = _Tables(_Lru(max_entries), _Lru(max_entries), _Lru(2 * max_entries), guard_ttl)
 
-    def repository_scoped(self, name: str) -> _MemoryRepository:
+    def repository_scoped(self, name: str) -> MemoryRepositoryCache:
         """The descriptors of the repository ``name``.
 
         :raises RepositoryNameError: not a repository name.
         """
-        return _MemoryRepository(self._tables, self._binding, validate_repository_name(name))
+        return MemoryRepositoryCache(self._tables, self._binding, validate_repository_name(name))
 
     async def __aenter__(self) -> Self:
         self._binding.enter()

@@ -1,4 +1,4 @@
-"""For FastAPI, beside ``aioblobcache.contrib.starlette``: the registry as a dependency.
+"""For FastAPI, beside ``aioblobcache.contrib.starlette``: the registry as a dependency::
 
     @app.get("/size/{name}/{digest}")
     async def size(name: str, digest: str, registry: Registry) -> int:

@@ -1,4 +1,4 @@
-"""For Prometheus: what read-through and provider do, under the names that Distribution's dashboards know.
+"""For Prometheus: what read-through and provider do, under the names that Distribution's dashboards know::
 
     metrics = PrometheusObserver()
     cache = timed(connect("redis://localhost", observer=metrics), metrics)
@@ -24,7 +24,7 @@ from ..interfaces import GuardedCacheProvider
 from ..observer import Observer
 from .around import AroundCache, Operation
 
-__all__ = ["PrometheusObserver", "sampled", "timed"]
+__all__ = ["PrometheusObserver", "WithInfo", "sampled", "timed"]
 
 # Seconds: an answer takes a fifth of a millisecond, and a call is given up after a quarter of a second.
 _BUCKETS: Final = (
@@ -51,7 +51,9 @@ _MEASURED: Final = {
 }
 
 
-class _WithInfo(Protocol):
+class WithInfo(Protocol):
+    """What can say how it is: a provider, or a layer around one."""
+
     def info(self) -> dict[str, Any]: ...
 
 
@@ -119,7 +121,7 @@ def timed(cache: GuardedCacheProvider, metrics: PrometheusObserver) -> AroundCac
 
 
 @asynccontextmanager
-async def sampled(cache: _WithInfo, metrics: PrometheusObserver, *, every: float = 1.0) -> AsyncIterator[None]:
+async def sampled(cache: WithInfo, metrics: PrometheusObserver, *, every: float = 1.0) -> AsyncIterator[None]:
     """Take over what the provider says of itself, every so many seconds, until the context is left."""
 
     async def sample() -> None:

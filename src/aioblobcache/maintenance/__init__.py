@@ -4,8 +4,8 @@ What the command ``aioblobcache`` does, for programs. Everything takes a :class:
 redis-py, and what concerns storage a :class:`~aioblobcache.storage.RegistryStorage`.
 """
 
-from ..redis.cached import Cached, CachedInRepository
-from ..redis.keyspace import Keyspace, Position
+from ..redis.cached import Cached, CachedInRepository, Subject
+from ..redis.keyspace import Keyspace, Page, Position
 from .audit import Audit, AuditOptions, AuditReport, Trouble
 from .explain import Explanation, KeyState, explain
 from .findings import Fault, Finding, InRepository, Note
@@ -29,11 +29,13 @@ __all__ = [
     "Keyspace",
     "KindOfKey",
     "Note",
+    "Page",
     "Position",
     "PurgeReport",
     "RepairRefusedError",
     "RepairReport",
     "StorageTruth",
+    "Subject",
     "Survey",
     "Trouble",
     "Truth",

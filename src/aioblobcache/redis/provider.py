@@ -210,7 +210,7 @@ class _RedisService:
 
 
 class RedisRepositoryCache(_RedisService):
-    """The descriptors of one repository; made by :meth:`RedisBlobDescriptorCache.repository_scoped`.
+    """The descriptors of one repository; made by :meth:`~aioblobcache.RedisBlobDescriptorCache.repository_scoped`.
 
     Costs nothing to make, and compares equal for the same provider and name.
     """

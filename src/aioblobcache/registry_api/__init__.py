@@ -5,7 +5,7 @@
 """
 
 from .access import AccessError, Action, Authorize, ForbiddenError, UnauthorizedError
-from .api import RegistryApi
+from .api import RegistryApi, RegistryOptions
 from .messages import Request, Response
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Authorize",
     "ForbiddenError",
     "RegistryApi",
+    "RegistryOptions",
     "Request",
     "Response",
     "UnauthorizedError",
