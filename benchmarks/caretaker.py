@@ -21,6 +21,7 @@ import attrs
 from obstore.store import LocalStore
 from redis.asyncio import Redis
 
+from aioblobcache.cli.target import step_behind
 from aioblobcache.maintenance import Audit, AuditOptions, Keyspace, StorageTruth, Truth, Warm, WarmOptions
 from aioblobcache.storage import RegistryStorage
 
@@ -142,5 +143,6 @@ async def _timed(work: Callable[[], Awaitable[int]]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    step_behind()  # as the command does
     job, address, blobs, *folders = sys.argv[1:]
     asyncio.run(_main(job, address, int(blobs), Path(folders[0]) if folders else None))

@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.maintenance.conftest import filled, keyspace, storage
 
 __all__ = ["filled", "keyspace", "storage"]
+
+
+@pytest.fixture(autouse=True)
+def niceness(monkeypatch):
+    """How far behind others a command has put itself: it is run in this process, which stays where it is."""
+    put: list[int] = []
+    monkeypatch.setattr(os, "setpriority", lambda which, who, value: put.append(value))
+    return put
 
 
 @pytest.fixture

@@ -125,6 +125,11 @@ async def test_an_audit_of_what_is_right(filled, folder, command):
     assert (status, output, errors) == (0, "12 entries checked, 0 of them wrong.\n", "")
 
 
+async def test_an_audit_lets_other_programs_go_first(filled, folder, command, niceness):
+    await command("audit", folder, *SOON)
+    assert niceness == [max(10, os.getpriority(os.PRIO_PROCESS, 0))]
+
+
 async def test_an_audit_names_what_is_wrong_and_writes_nothing(client, filled, storage, folder, command):
     lose(storage, LAYER)
     before = {key: await client.dump(key) async for key in client.scan_iter()}

@@ -30,7 +30,7 @@ from ..maintenance import (
 )
 from ..storage import RegistryStorage
 from .screen import Screen
-from .target import FINDINGS, FINE, NOTHING_SAID, UNAVAILABLE, Target, run
+from .target import FINDINGS, FINE, NOTHING_SAID, UNAVAILABLE, Target, run_behind
 
 __all__ = ["audit", "purge", "warm"]
 
@@ -112,7 +112,7 @@ def audit(
                     await repair(auditing, keyspace, most=max_fixes, report=repaired, on_removed=is_removed)
 
     try:
-        run(work())
+        run_behind(work())
     except KeyboardInterrupt:
         _say_how_it_stands(report, repaired, screen)
         hint = "" if report.is_complete or report.position is None else f" --resume {report.position}"
@@ -230,7 +230,7 @@ def warm(
                 await warming.run(resume)
 
     try:
-        run(work())
+        run_behind(work())
     except KeyboardInterrupt:
         _say_what_was_filled(report, screen)
         hint = f" --resume {report.last}" if report.last else ""
@@ -303,7 +303,7 @@ def purge(
             await _purge(keyspace, repository, digest, report)
 
     try:
-        run(work())
+        run_behind(work())
     except KeyboardInterrupt:
         _say_what_is_forgotten(report, screen)
         screen.aside("Stopped. What is removed is removed; to go on: the same command")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -28,13 +29,16 @@ from ..redis.keyspace import Keyspace
 from ..storage import RegistryStorage
 from .registry_config import RegistryPlaces, read_registry_config
 
-__all__ = ["FINDINGS", "FINE", "NOTHING_SAID", "UNAVAILABLE", "USAGE", "Target", "run"]
+__all__ = ["FINDINGS", "FINE", "NOTHING_SAID", "UNAVAILABLE", "USAGE", "Target", "run", "run_behind", "step_behind"]
 
 # Exit statuses.
 FINE: Final = 0
 FINDINGS: Final = 1
 USAGE: Final = 2
 UNAVAILABLE: Final = 3
+
+# What the kernel calls being nice. It is what others' slowest answers depend on most: docs/performance.md.
+_BEHIND: Final = 10
 
 _T = TypeVar("_T")
 
@@ -115,6 +119,17 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         _end(error, USAGE)
     except (CacheUnavailableError, StorageError, RepairRefusedError, WrongAnswerError) as error:
         _end(error, UNAVAILABLE)
+
+
+def run_behind(work: Coroutine[Any, Any, _T]) -> _T:
+    """The same for what goes through a whole cache, and is in no hurry."""
+    step_behind()
+    return run(work)
+
+
+def step_behind() -> None:
+    """Let the other programs of this machine go first, of which one may be the registry, and another its Redis."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(_BEHIND, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def _end(error: BlobCacheError, status: int) -> NoReturn:
