@@ -108,7 +108,9 @@ def audit(
             ):
                 await auditing.run(place)
             if repaired is not None and report.faults:
-                async with screen.counting(lambda: f"{repaired.removed:,} removed, faults", lambda: repaired.done):
+                async with screen.counting(
+                    lambda: f"{repaired.removed:,} removed, faults", lambda: repaired.done, len(report.faults)
+                ):
                     await repair(auditing, keyspace, most=max_fixes, report=repaired, on_removed=is_removed)
 
     try:

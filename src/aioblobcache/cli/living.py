@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 
 import attrs
 from rich.live import Live
@@ -73,7 +75,12 @@ def bench(*, seconds: float = 3.0, callers: int = 128, target: Target = NOTHING_
     screen = Screen(target.as_json)
 
     async def work() -> Measured:
-        async with target.client() as client:
+        began = time.monotonic()
+        total = round(seconds) if math.isfinite(seconds) else 0  # which is refused below
+        async with (
+            target.client() as client,
+            screen.counting(lambda: "seconds", lambda: round(time.monotonic() - began), total),
+        ):
             return await measure(client, seconds=seconds, callers=callers)
 
     measured = run(work())

@@ -80,11 +80,11 @@ class Screen:
 
     @asynccontextmanager
     async def counting(
-        self, what: Callable[[], str], done: Callable[[], int], total: Callable[[], Awaitable[int]] | None = None
+        self, what: Callable[[], str], done: Callable[[], int], total: int | Callable[[], Awaitable[int]]
     ) -> AsyncIterator[None]:
         """Show how far something got, while the context is open, if standard error is a terminal.
 
-        ``what`` says it in words, ``done`` by a number, of which ``total`` is the last one.
+        ``what`` says it in words, ``done`` by a number, of which ``total`` is the last one, or finds it out meanwhile.
         """
         if not self._err.is_terminal:
             yield
@@ -98,9 +98,10 @@ class Screen:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self._err, transient=True) as progress:
-            followers = [asyncio.create_task(_follow(progress, progress.add_task("", total=None, rate=""), what, done))]
-            if total is not None:
-                followers.append(asyncio.create_task(_learn(progress, total)))
+            task = progress.add_task("", total=total if isinstance(total, int) else None, rate="")
+            followers = [asyncio.create_task(_follow(progress, task, what, done))]
+            if not isinstance(total, int):
+                followers.append(asyncio.create_task(_learn(progress, task, total)))
             try:
                 yield
             finally:
@@ -117,9 +118,9 @@ async def _follow(progress: Progress, task: TaskID, what: Callable[[], str], don
         await asyncio.sleep(_LOOK)
 
 
-async def _learn(progress: Progress, total: Callable[[], Awaitable[int]]) -> None:
+async def _learn(progress: Progress, task: TaskID, total: Callable[[], Awaitable[int]]) -> None:
     with suppress(BlobCacheError):  # who does the work says it
-        progress.update(progress.task_ids[0], total=await total())
+        progress.update(task, total=await total())
 
 
 def in_bytes(count: float) -> str:

@@ -7,7 +7,8 @@
   none in time) poisons the lane: the transport is aborted, everyone waiting is told, and a new
   connection is opened. While there is none, calls fail at once.
 
-Only this module touches the two queues; only the event loop calls into it.
+Only this module touches the two queues; only the event loop calls into it. It is longer than others since all of it
+changes one state: sending, matching, deadlines and the loss of a connection are right only together.
 """
 
 from __future__ import annotations
