@@ -34,7 +34,8 @@ _LONGEST_EXAMINED: Final = 300
 class Digest(str):
     """A content digest, for example ``Digest("sha256:e3b0…")``.
 
-    A plain ``str`` in every other respect: it compares, hashes and prints as its text.
+    The grammar is the OCI Image Specification's (descriptor.md, "Digests"). A plain ``str`` in every other respect: it
+    compares, hashes and prints as its text.
 
     :raises DigestFormatError: not a ``str``, or not of the form ``algorithm:encoded``
         (for a supported algorithm: not lower-case hexadecimal).

@@ -117,7 +117,8 @@ class InvalidDescriptorError(_RejectedValueError):
 
 
 class RepositoryNameError(_RejectedValueError):
-    """Not a repository name (the specification's ``NAME_INVALID``)."""
+    """Not a repository name by the OCI Distribution Specification ("Pulling manifests"), or longer than 255 characters:
+    its ``NAME_INVALID``."""
 
     _what = "repository name"
 

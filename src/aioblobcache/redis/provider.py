@@ -48,7 +48,8 @@ class _RedisService:
     async def stat(self, digest: str) -> Descriptor:
         """Describe the blob, in one round trip, or from the near cache in none.
 
-        A key that is missing, evicted or expired makes it unknown. The media type may be empty.
+        By HMGET of the descriptor; in a repository by SISMEMBER and HGET as well, sent together. A key that is
+        missing, evicted or expired makes the blob unknown, as in CNCF Distribution. The media type may be empty.
 
         :raises BlobUnknownError: not known in this scope.
         :raises CorruptEntryError: what is kept cannot be a descriptor; a ``BlobUnknownError`` too.
@@ -81,7 +82,8 @@ class _RedisService:
         return None if self._near is None else self._near.look(digest, boot_time())
 
     async def stat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
-        """Describe those of the blobs that are known, in one round trip for all.
+        """Describe those of the blobs that are known, in one round trip for all: by HMGET of each, and in a
+        repository by one SMISMEMBER and an HGET of each.
 
         :raises InvalidDigestError: one of ``digests`` is not one; nothing was sent.
         :raises CacheUnavailableError: Redis gave no usable answer within ``timeout``.
@@ -103,8 +105,9 @@ class _RedisService:
         """Keep ``descriptor`` under ``digest``; in a repository, link the blob into it as well.
 
         Authoritative: it pays no heed to guards, the caller vouches that the blob is there now. A
-        read-through sets by :meth:`fill` instead. The global media type is set only if there is none.
-        In a repository, what has a digest of another algorithm is kept under that too.
+        read-through sets by :meth:`fill` instead. The global media type is set only if there is none
+        (HSETNX). In a repository, what has a digest of another algorithm is kept under that too. All of
+        it is one script (EVALSHA); in a Cluster one for each key, the membership last.
 
         :raises InvalidDescriptorError: no media type, or another blob's; nothing was sent.
         :raises InvalidDigestError: ``digest`` is not one; nothing was sent.
@@ -118,7 +121,7 @@ class _RedisService:
             )
 
     async def clear(self, digest: str) -> None:
-        """Forget the blob, and refuse every fill of it for ``guard_ttl`` seconds.
+        """Forget the blob, and refuse every fill of it for ``guard_ttl`` seconds; one script, as a set is.
 
         In a repository that holds the blob, the global descriptor goes too; one that does not hold
         it can remove nothing.
@@ -136,7 +139,8 @@ class _RedisService:
             raise self._scope.unknown(digest)
 
     async def take_token(self, digest: str) -> FillToken:
-        """Take the token that a fill has to show, in one round trip; see :class:`~aioblobcache.FillToken`.
+        """Take the token that a fill has to show, in one round trip (SET NX, GET); see
+        :class:`~aioblobcache.FillToken`.
 
         :raises InvalidDigestError: ``digest`` is not one; nothing was sent.
         :raises CacheUnavailableError: Redis gave no usable answer within ``timeout``.

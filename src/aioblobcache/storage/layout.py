@@ -21,7 +21,7 @@ def _as_prefix(root: str) -> str:
 
 @attrs.frozen
 class StorageLayout:
-    """Where things are: paths of objects, without a leading slash."""
+    """Where things are, as CNCF Distribution keeps them: paths of objects, without a leading slash."""
 
     root: str = attrs.field(default="", converter=_as_prefix)
 

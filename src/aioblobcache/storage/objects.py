@@ -229,6 +229,10 @@ def storage_errors(path: str) -> Iterator[None]:
         raise StorageError(path, "obstore panicked: an option such as its endpoint is malformed") from None
 
 
+# How obstore says it.
+_NO_FOLDER: Final = "Generic LocalFileSystem error: Unable to canonicalize filesystem root: "
+
+
 def reason_of(error: Exception) -> str:
     """What obstore says, without what may hold a secret or is said already.
 
@@ -236,4 +240,5 @@ def reason_of(error: Exception) -> str:
     the same reason the error is not kept as a cause, which a logged traceback would print.
     """
     line = re.sub(r"https?://\S+", "its URL", str(error).partition("\n")[0])
+    line = line.replace(_NO_FOLDER, "there is no such folder: ")
     return one_line(re.sub(r"(status code: \d{3}[^:<]*).*", r"\1", line))
