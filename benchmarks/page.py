@@ -74,7 +74,7 @@ To measure by yourself, and to make this page:
 ```sh
 python3 -m venv .venv && .venv/bin/pip install '.[benchmarks]' && .venv/bin/python -m benchmarks --quick
 .venv/bin/python -m benchmarks --output benchmarks/results/1.json   # the whole, about 15 minutes
-.venv/bin/python -m benchmarks page benchmarks/results/*.json
+.venv/bin/python -m benchmarks page
 ```
 """
 

@@ -43,11 +43,6 @@ class Sample:
         return self.stats_on_server / self.own.seconds
 
     @property
-    def near_share(self) -> float:
-        """The share of the questions that the server was not asked."""
-        return 1 - self.stats_on_server / self.own.operations
-
-    @property
     def client_cpu(self) -> float:
         """CPU seconds of the client for a million blobs."""
         return 1e6 * self.own.cpu_seconds / self.own.operations

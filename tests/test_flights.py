@@ -60,6 +60,23 @@ async def test_a_later_caller_begins_a_new_call():
         assert call.begun == 1
 
 
+async def test_who_comes_when_a_call_has_just_ended_begins_another():
+    """Its end is told in the next turn of the event loop, and what it found may be old by then."""
+    flights, call = Flights(), Call()
+    first = asyncio.create_task(flights.join("key", call))
+    await settle()
+    ended = flights._flying["key"].task
+    call.finish.set_result("old")
+    while not ended.done():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert "key" not in flights
+    another = Call()
+    another.finish.set_result("new")
+    assert await flights.join("key", another) == "new"
+    assert await first == "old"
+    assert len(flights) == 0
+
+
 async def test_the_first_callers_cancellation_does_not_touch_the_others():
     flights, call = Flights(), Call()
     first, second = (asyncio.create_task(flights.join("key", call)) for _ in range(2))

@@ -368,6 +368,41 @@ async def test_a_backend_that_fails_to_delete_is_reported_and_the_cache_is_clear
         await cache.stat(DIGEST)
 
 
+class ClearedOnce:
+    """A cache that goes away after the first clear."""
+
+    def __init__(self, cache):
+        self._cache = cache
+        self.clears = 0
+
+    def __getattr__(self, name):
+        return getattr(self._cache, name)
+
+    async def clear(self, digest):
+        self.clears += 1
+        if self.clears > 1:
+            raise CacheUnavailableError("localhost:6379", "gone")
+        await self._cache.clear(digest)
+
+
+@pytest.mark.parametrize(
+    ("failure", "passed_on"),
+    [
+        (OSError("the store is on fire"), OSError),
+        (BlobUnknownError(DIGEST), CacheUnavailableError),
+        (None, CacheUnavailableError),
+    ],
+    ids=["a backend that fails", "a backend that does not know it", "a backend that deletes"],
+)
+async def test_a_second_clear_that_fails_hides_no_failure_of_the_backend(cache, listener, failure, passed_on):
+    backend = Backend(DESCRIPTOR)
+    backend.failure = failure
+    await cache.set_descriptor(DIGEST, DESCRIPTOR)
+    with pytest.raises(passed_on):
+        await CachedBlobStatter(ClearedOnce(cache), backend, observer=listener).clear(DIGEST)
+    assert listener.heard == (["unavailable"] if passed_on is OSError else [])
+
+
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_cancelled_clear_runs_to_its_end_before_the_cancellation_is_passed_on(cache, times):
     backend = Backend(DESCRIPTOR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import obstore
 import pytest
 from obstore.store import LocalStore, MemoryStore
 
@@ -77,6 +78,14 @@ async def test_a_tag_that_is_removed_takes_its_history_along_and_nothing_else(ta
     assert {path.partition("/tags/")[2].split("/")[0] for path in gone} == {"a"}
     assert len(gone) == 2  # the current link, and the one in its index
     assert await tags.names() == ["1.0", "B", "b", "other"]
+    assert await tags.remove("a") is False
+
+
+async def test_what_an_interrupted_removal_has_left_is_removed(tags, storage):
+    await obstore.delete_async(storage.store, storage.layout.current(NAME, "a"))
+    assert "a" in await tags.names()
+    assert await tags.remove("a") is True
+    assert "a" not in await tags.names()
     assert await tags.remove("a") is False
 
 

@@ -32,7 +32,8 @@ class Flights(Generic[T]):
 
     def __contains__(self, key: Hashable) -> bool:
         """Whether a call for ``key`` is under way that a caller would join."""
-        return key in self._flying
+        flight = self._flying.get(key)
+        return flight is not None and not flight.task.done()
 
     def __len__(self) -> int:
         return len(self._flying) + len(self._landing)
@@ -43,7 +44,7 @@ class Flights(Generic[T]):
         One caller's cancellation does not touch the others; the last one's cancels the call.
         """
         flight = self._flying.get(key)
-        if flight is None:
+        if flight is None or flight.task.done():  # one that has ended stays until the event loop goes round
             flight = self._flying[key] = _Flight(asyncio.create_task(call()))
             flight.task.add_done_callback(lambda task: self._end(key, task))
         flight.passengers += 1

@@ -248,11 +248,21 @@ class CachedBlobStatter:
         await self._clear_cache(digest)
         renewal = asyncio.create_task(self._keep_buried(digest))
         try:
-            await cast("BlobStore", self._backend).clear(digest)
-        finally:
-            renewal.cancel()
-            await asyncio.wait([renewal])
+            try:
+                await cast("BlobStore", self._backend).clear(digest)
+            finally:
+                renewal.cancel()
+                await asyncio.wait([renewal])
+        except BlobUnknownError:
             await self._clear_cache(digest)
+            raise
+        except BaseException:  # that the backend failed matters more than that the cache does not answer either
+            try:
+                await self._clear_cache(digest)
+            except CacheUnavailableError as error:
+                self._shared.cache_failed(digest, error)
+            raise
+        await self._clear_cache(digest)
 
     async def _keep_buried(self, digest: Digest) -> None:
         """Renew the tombstone while a slow backend works."""

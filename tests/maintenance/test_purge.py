@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from redis.asyncio import Redis
 
-from aioblobcache import Digest, InvalidDigestError, RepositoryNameError
-from aioblobcache.maintenance import purge_all, purge_digest, purge_repository
+from aioblobcache import CacheUnavailableError, Digest, InvalidDigestError, RepositoryNameError
+from aioblobcache.maintenance import Keyspace, purge_all, purge_digest, purge_repository
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 from tests.maintenance.conftest import IMAGE, LAYER, NAME, OTHER
 
@@ -74,6 +75,17 @@ async def test_members_that_are_no_digests_go_with_the_repository(client, keyspa
     await client.sadd(membership_key(NAME), "x", "y")
     await purge_repository(keyspace, NAME)
     assert await keys(client) == set()
+
+
+async def test_what_the_server_refuses_is_not_taken_for_nothing(client, server, filled):
+    await client.acl_setuser("weak", enabled=True, passwords=["+weak"], keys=["*"], commands=["+@all", "-hdel"])
+    try:
+        async with Redis(port=server.port, username="weak", password="weak") as weak, Keyspace(weak) as keyspace:
+            with pytest.raises(CacheUnavailableError, match="hdel"):
+                await keyspace.forget([LAYER])
+    finally:
+        await client.acl_deluser("weak")
+    assert await client.exists(descriptor_key(LAYER))
 
 
 async def test_many_members_are_forgotten_in_pieces(client, keyspace):

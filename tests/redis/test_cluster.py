@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from aioblobcache import (
     BlobUnknownError,
@@ -16,7 +18,9 @@ from aioblobcache import (
 )
 from aioblobcache.conformance import JSON, OCTETS, descriptor_of, digest_of
 from aioblobcache.redis import keys
+from aioblobcache.redis.cluster import _reading
 from aioblobcache.redis.keys import slot_of
+from aioblobcache.redis.near import NearCache, Source
 from tests.servers import free_port
 from tests.waiting import until, until_server_says
 
@@ -97,6 +101,34 @@ async def test_who_asks_the_same_in_the_same_tick_shares_the_question(cluster, r
     assert await asyncio.gather(*(repository.stat(blob.digest) for _ in range(50))) == [blob] * 50
     # The first may have been sent at once, as one who asks alone.
     assert before + 1 <= calls_of(cluster, "sismember") <= before + 2
+
+
+async def test_who_asks_the_same_when_a_lane_has_failed_the_question_does_not_wait_for_it(cluster, cache, repository):
+    """All within one tick: some of its parts are gone, and it will never be answered."""
+    blob = blob_on(cluster, 2)
+    await repository.set_descriptor(blob.digest, blob)
+    topology, scope = cache._engine._topology, repository._scope
+    first = topology.stat(scope, blob.digest, None)
+    lane = topology._nodes.readers[scope.stat_slots(blob.digest)[0]].lane()
+    lane.lost(RedisConnectionError("lost"))
+    second = topology.stat(scope, blob.digest, None)
+    async with asyncio.timeout(5):
+        outcomes = await asyncio.gather(first, second, return_exceptions=True)
+    assert all(outcome == blob or isinstance(outcome, CacheUnavailableError) for outcome in outcomes)
+    await until(lambda: lane.is_open)
+    assert await repository.stat(blob.digest) == blob
+
+
+def test_an_answer_by_two_lanes_is_kept_only_if_both_told_of_changes_when_it_was_asked_for():
+    near = NearCache(10, max_staleness=1.0, max_age=60.0)
+    lanes = [SimpleNamespace(source=Source(near)) for _ in range(2)]
+    table, digest = near.table(NAME), digest_of("x")
+    near.renew(lanes[0].source.lease, 0.0)
+    asked_too_early = _reading(table, digest, lanes)
+    assert asked_too_early is None  # and the other lane is confirmed before the last part is answered
+    near.renew(lanes[1].source.lease, 0.0)
+    _reading(table, digest, lanes).keep(descriptor_of("x"))
+    assert table.look(digest, 0.5) == descriptor_of("x")
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

@@ -100,9 +100,10 @@ class Cluster:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Descriptor] = loop.create_future()
         key = (scope, digest)
-        # As in a lane: an answer may be shared only while no part of the question has been sent.
+        # As in a lane: an answer may be shared only while no part of the question has been sent. Nor if nobody waits
+        # for it any more, be it that a lane has failed it: then parts of it may have been dropped.
         waiting = self._unsent.get(key)
-        if waiting is not None and not waiting.is_sent:
+        if waiting is not None and not waiting.is_sent and not waiting.abandoned():
             waiting.futures.append(future)
             return future
         if not self._unsent:
@@ -199,7 +200,11 @@ async def _ask_with_permission(serving: Serving, group: Group) -> list[Reply]:
     return replies[1::2]
 
 
-def _reading(table: NearTable, digest: Digest, lanes: Sequence[Lane]) -> Reading:
-    """An answer that may be kept while all the lanes that it comes by are known to tell of changes."""
-    leases = {lane.source.lease for lane in lanes if lane.source is not None}
-    return Reading(table.near, digest, table.membership, Lease.joint(leases))
+def _reading(table: NearTable, digest: Digest, lanes: Sequence[Lane]) -> Reading | None:
+    """An answer that may be kept while all the lanes that it comes by are known to tell of changes.
+
+    That must be known when the question is put: a part may be answered by a lane that tells of nothing yet, and the
+    last of them come when it does.
+    """
+    lease = Lease.joint({lane.source.lease for lane in lanes if lane.source is not None})
+    return Reading(table.near, digest, table.membership, lease) if lease.is_confirmed else None

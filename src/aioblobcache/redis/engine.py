@@ -169,16 +169,19 @@ class Engine:
         """
         deadline = self._deadline()
         outcomes = [True] * len(writes)
-        for turn in range(max(map(len, writes), default=0)):
-            under_way = [place for place, steps in enumerate(writes) if outcomes[place] and turn < len(steps)]
-            steps = [writes[place][turn] for place in under_way]
-            replies = await self.send_here_or_nowhere([([step.request], [is_count]) for step in steps])
-            for place, step, reply in zip(under_way, steps, replies, strict=True):
-                try:
-                    answer = await self._take(step, self._send_once, deadline) if is_noscript(reply) else reply
-                    outcomes[place] = bool(decode_count(answer)) or not step.decides
-                except FAILURES as error:
-                    raise unavailable(self.address, error, step.request) from cause_of(error)
+        request: Request | None = None
+        try:
+            async with asyncio.timeout_at(deadline):
+                for turn in range(max(map(len, writes), default=0)):
+                    under_way = [place for place, steps in enumerate(writes) if outcomes[place] and turn < len(steps)]
+                    steps = [writes[place][turn] for place in under_way]
+                    replies = await self.send_here_or_nowhere([([step.request], [is_count]) for step in steps])
+                    for place, step, reply in zip(under_way, steps, replies, strict=True):
+                        request = step.request
+                        answer = await self._take(step, self._send_once, deadline) if is_noscript(reply) else reply
+                        outcomes[place] = bool(decode_count(answer)) or not step.decides
+        except FAILURES as error:
+            raise unavailable(self.address, error, request) from cause_of(error)
         return outcomes
 
     async def _run(self, steps: Steps, send: _Send) -> bool:

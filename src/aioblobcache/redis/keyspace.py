@@ -275,8 +275,8 @@ class Keyspace:
             for (_, key, *_), reply in zip(requests, replies, strict=True)
             if error_code(reply) == "WRONGTYPE"
         ]
-        removed = sum(isinstance(reply, int) and reply > 0 for reply in replies)
-        return removed + await self.remove(of_another_type)
+        counts = [self._checked(reply) for reply in replies if error_code(reply) != "WRONGTYPE"]
+        return sum(count != 0 for count in counts) + await self.remove(of_another_type)
 
     async def clear(self, name: str | None, digest: Digest | None) -> bool:
         """Clear an entry as a service does, with its tombstone; whether there was one.
@@ -297,7 +297,7 @@ class Keyspace:
     # --- asking ----------------------------------------------------------------------------------
 
     async def ask(self, groups: Sequence[Group]) -> list[Reply]:
-        """Send requests, some hundred in a write; error replies are in their places.
+        """Send requests, some dozens in a write; error replies are in their places.
 
         :raises CacheUnavailableError: Redis was away for too long.
         """

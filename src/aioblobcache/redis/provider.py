@@ -105,8 +105,8 @@ class _RedisService:
         """Keep ``descriptor`` under ``digest``; in a repository, link the blob into it as well.
 
         Authoritative: it pays no heed to guards, the caller vouches that the blob is there now. A
-        read-through sets by :meth:`fill` instead. The global media type is set only if there is none
-        (HSETNX). In a repository, what has a digest of another algorithm is kept under that too. All of
+        read-through sets by :meth:`fill` instead. The global media type is set only if there is none.
+        In a repository, what has a digest of another algorithm is kept under that too. All of
         it is one script (EVALSHA); in a Cluster one for each key, the membership last.
 
         :raises InvalidDescriptorError: no media type, or another blob's; nothing was sent.

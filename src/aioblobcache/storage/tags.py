@@ -64,11 +64,14 @@ class Tags:
         """
         if not is_tag(tag):
             return False
+        history = f"{self._layout.tags(self.name)}/{tag}"
         try:
             await self._objects.remove(self._layout.current(self.name, tag))
         except FileNotFoundError:
-            return False
-        await self._objects.remove_all(f"{self._layout.tags(self.name)}/{tag}")
+            # What a removal that was interrupted has left names nothing, and is listed all the same.
+            if not await self._objects.folders(history):
+                return False
+        await self._objects.remove_all(history)
         return True
 
     async def remove_those_of(self, digest: Digest) -> list[str]:
