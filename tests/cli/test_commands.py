@@ -16,8 +16,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from aioblobcache import Digest
+from aioblobcache import CacheUnavailableError, Digest
 from aioblobcache.cli import main
+from aioblobcache.maintenance import Warm
 from aioblobcache.redis.keys import descriptor_key, membership_key
 from tests.maintenance.conftest import CONFIG, LAYER, MANIFEST, NAME, OTHER
 from tests.maintenance.test_audit import lose, many
@@ -286,6 +287,9 @@ async def test_warm_fills_and_purge_forgets(client, folder, command):
         (["stat", LAYER, "--cache", "memory://"], "nothing to look after"),
         (["stat", LAYER, "--registry-config", "/no/such/file"], "/no/such/file"),
         (["watch", "--every", "0"], "every is"),
+        (["watch", "--count", "0"], "count is"),
+        (["audit", "/tmp", "--confirm-after", "-1"], "confirm_after is"),
+        (["warm", "/tmp", "--rate", "0"], "rate is"),
         (["bench", "--callers", "1"], "callers is"),
     ],
 )
@@ -318,7 +322,8 @@ async def test_a_configuration_of_the_registry_says_where_all_is(filled, folder,
     config.write_text(
         f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {folder}\nredis:\n  addr: 127.0.0.1:{server.port}\n"
     )
-    status, output, errors = await command("audit", "--registry-config", str(config), AIOBLOBCACHE_URL="")
+    another = "redis://127.0.0.1:1"  # which is for commands that are told of no other
+    status, output, errors = await command("audit", "--registry-config", str(config), AIOBLOBCACHE_URL=another)
     assert (status, output) == (0, "12 entries checked, 0 of them wrong.\n"), errors
 
 
@@ -409,3 +414,22 @@ async def test_shells_complete_the_commands(command, shell):
     assert all(name in script for name in ("audit", "--max-fixes", "purge"))
     if shell == "bash":
         assert (await anyio.run_process(["bash", "-n"], input=script.encode())).returncode == 0
+
+
+async def test_what_ends_a_warm_up_leaves_where_to_go_on(client, keyspace, storage, folder, command, monkeypatch):
+    """Redis goes away for good in the second repository."""
+    fill, filled = Warm._warm_repository, []
+
+    async def fill_one(self, name):
+        filled.append(name)
+        if len(filled) > 1:
+            raise CacheUnavailableError("localhost:6379", "gone")
+        await fill(self, name)
+        await self._look_again(wait_for_all=True)
+
+    monkeypatch.setattr(Warm, "_warm_repository", fill_one)
+    status, output, errors = await command("warm", folder)
+    assert status == 3
+    assert "1 repositories with" in output
+    assert "gone" in errors
+    assert f"--resume {filled[0]}" in errors

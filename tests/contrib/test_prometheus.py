@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -136,3 +137,12 @@ def test_the_buckets_tell_answers_of_less_than_a_millisecond_apart(collected):
     grown = [later - earlier for earlier, later in zip([0, *counts], counts, strict=False)]
     assert max(grown) == 1
     assert sum(grown) == 6
+
+
+def test_no_lease_is_no_age():
+    registry = CollectorRegistry()
+    metrics = PrometheusObserver(registry)
+    metrics.sample({"near_cache": {"lease_age": 0.2}})
+    assert registry.get_sample_value("aioblobcache_near_lease_age_seconds") == 0.2
+    metrics.sample({"near_cache": {"lease_age": None}})
+    assert math.isnan(registry.get_sample_value("aioblobcache_near_lease_age_seconds"))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from redis.asyncio import Redis
 
-from aioblobcache import Digest, InvalidDigestError, RepositoryNameError
+from aioblobcache import CacheUnavailableError, Digest, InvalidDigestError, RepositoryNameError
 from aioblobcache.maintenance import Keyspace, explain, survey
 from aioblobcache.redis.client import client_from_url, close_client
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
@@ -122,3 +123,13 @@ async def test_nonsense_is_refused(keyspace):
         await explain(keyspace, None, "nonsense")
     with pytest.raises(RepositoryNameError):
         await explain(keyspace, "Nonsense", LAYER)
+
+
+async def test_what_the_server_refuses_is_no_explanation(client, server, filled):
+    await client.acl_setuser("weak", enabled=True, passwords=["+weak"], keys=["*"], commands=["+@all", "-sismember"])
+    try:
+        async with Redis(port=server.port, username="weak", password="weak") as weak, Keyspace(weak) as keyspace:
+            with pytest.raises(CacheUnavailableError, match="sismember"):
+                await explain(keyspace, NAME, LAYER)
+    finally:
+        await client.acl_deluser("weak")

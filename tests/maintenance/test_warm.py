@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from aioblobcache import BlobUnknownError, Descriptor, Digest, StorageError
+from aioblobcache import BlobUnknownError, ConfigurationError, Descriptor, Digest, StorageError
 from aioblobcache.cli.sample import build_image, store_image
 from aioblobcache.maintenance import Audit, AuditOptions, Keyspace, StorageTruth, Warm, WarmOptions
 from aioblobcache.media_types import OCTET_STREAM
@@ -113,6 +113,8 @@ async def test_what_storage_cannot_tell_is_counted_and_the_rest_is_filled(keyspa
         await keyspace.forget([LAYER, CONFIG])
         report = await Warm(keyspace, storage, AT_ONCE).run()
         assert (report.not_told, report.repositories) == (1, 2)
+        assert report.last == ""  # a run that resumes has to see the one that could not be listed
+        assert NAME in report.troubles[0]
         s3.refuse(lambda request: True)
         with pytest.raises(StorageError):
             await Warm(keyspace, storage, AT_ONCE).run()
@@ -131,3 +133,24 @@ async def test_a_server_that_is_restarted_meanwhile_is_filled_all_the_same(serve
             report = await warming
             assert report.filled == 8
             assert await keyspace.cache.stat_many([Digest(LAYER)]) != {}
+
+
+async def test_many_small_repositories_do_not_wait_for_their_second_looks(keyspace, storage):
+    one = build_image([])
+    for number in range(100):
+        await store_image(storage, f"small/{number}", "v", one)
+    warm = Warm(keyspace, storage, WarmOptions(look_again_after=600))
+    warming = asyncio.create_task(warm.run())
+    await until(lambda: warm.report.repositories == 102)
+    warming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await warming
+
+
+@pytest.mark.parametrize(
+    "options", [{"rate": 0}, {"rate": float("nan")}, {"look_again_after": -1}, {"objects_at_once": 0}, {"rate": "x"}]
+)
+def test_an_option_that_cannot_be_used_is_named(options):
+    [name] = options
+    with pytest.raises(ConfigurationError, match=name):
+        WarmOptions(**options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from redis.crc import key_slot
 
@@ -33,3 +34,15 @@ def test_no_two_kinds_of_key_meet(name, digest):
     ]
     assert len(set(made)) == len(made)
     assert all(key.isascii() and b" " not in key and b"\n" not in key for key in made)
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ((b"HGET", b"a", b"b"), (b"a",)),
+        ((b"EVALSHA", b"x", b"2", b"a", b"b", b"c"), (b"a", b"b")),
+        ((b"MEMORY", b"USAGE", b"a"), (b"a",)),
+    ],
+)
+def test_the_keys_that_a_request_is_about(request_, expected):
+    assert keys.keys_of(request_) == expected

@@ -4,6 +4,7 @@ and never an empty list that hides something."""
 from __future__ import annotations
 
 import json
+import traceback
 
 import pytest
 
@@ -123,6 +124,7 @@ async def test_a_scan_that_failed_is_not_repeated_for_each_request(registry, sto
         with pytest.raises(StorageError):
             await referrers.of(NAME, MANIFEST.digest)
     assert scans == [NAME]
+    assert len(traceback.extract_tb(referrers._failures[NAME][1].__traceback__)) < 8  # it does not grow
     monkeypatch.setattr("aioblobcache.registry_api.referrers._FAILURE_STANDS", 0.0)
     with pytest.raises(StorageError):
         await referrers.of(NAME, MANIFEST.digest)

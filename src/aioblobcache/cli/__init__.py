@@ -7,9 +7,15 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Final, NoReturn
 
 __all__ = ["main", "program"]
+
+# Exit statuses beside those of commands, of which 1 says that something was found: an extra is missing, a fault of the
+# program (sysexits.h), and what a shell says of who was ended by SIGPIPE.
+_USAGE: Final = 2
+_FAULT: Final = 70
+_NOBODY_READS: Final = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,9 +41,11 @@ def program() -> NoReturn:
         status = 0
     except SystemExit as end:
         status = _status(end)
+    except BrokenPipeError:
+        status = _NOBODY_READS
     except BaseException:
         sys.excepthook(*sys.exc_info())
-        status = 1
+        status = _FAULT
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # whoever read it has gone
@@ -49,4 +57,4 @@ def _status(end: SystemExit) -> int:
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
     print(end.code, file=sys.stderr)  # noqa: T201
-    return 1
+    return _USAGE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,9 @@ def sigterm_exits() -> Iterator[None]:
     def leave(number: int, _: types.FrameType | None) -> None:
         raise SystemExit(128 + number)
 
+    if threading.current_thread() is not threading.main_thread():  # where signals are nobody's
+        yield
+        return
     previous = signal.signal(signal.SIGTERM, leave)
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -28,7 +29,9 @@ from ..maintenance import (
     repair,
     require_registry,
 )
+from ..maintenance.truth import is_wanted
 from ..storage import RegistryStorage
+from .embedded import sigterm_exits
 from .screen import Screen
 from .target import FINDINGS, FINE, NOTHING_SAID, UNAVAILABLE, Target, run_behind
 
@@ -97,15 +100,14 @@ def audit(
     async def work() -> None:
         nonlocal report
         place = None if resume is None else Position.parse(resume)
+        options = AuditOptions(repositories=repository, with_notes=notes, confirm_after=confirm_after)
         opened = target.open_storage(storage, root)
         await require_registry(opened)
         async with target.opened() as (_, keyspace):
-            options = AuditOptions(repositories=repository, with_notes=notes, confirm_after=confirm_after)
             auditing = Audit(keyspace, StorageTruth(opened), options, on_finding=found)
             report = auditing.report
-            async with screen.counting(
-                lambda: f"{report.checked:,} entries checked, keys", lambda: report.keys, keyspace.size
-            ):
+            total = keyspace.size if place is None else None
+            async with screen.counting(lambda: f"{report.checked:,} entries checked, keys", lambda: report.keys, total):
                 await auditing.run(place)
             if repaired is not None and report.faults:
                 async with screen.counting(
@@ -113,21 +115,38 @@ def audit(
                 ):
                     await repair(auditing, keyspace, most=max_fixes, report=repaired, on_removed=is_removed)
 
-    try:
-        run_behind(work())
-    except KeyboardInterrupt:
+    def tell() -> None:
         _say_how_it_stands(report, repaired, screen)
-        hint = "" if report.is_complete or report.position is None else f" --resume {report.position}"
-        screen.aside(f"Stopped. What was removed is removed; to go on: the same command{hint}")
-        raise
-    except SystemExit:
-        if report.checked:
-            _say_how_it_stands(report, repaired, screen)
-            _write(report, repaired, removed, screen)
-        raise
-    _say_how_it_stands(report, repaired, screen)
-    _write(report, repaired, removed, screen)
+        _write(report, repaired, removed, screen)
+
+    def hint() -> str:
+        return "" if report.is_complete or report.position is None else f" --resume {report.position}"
+
+    run_and_tell(work, tell, lambda: report.checked, hint, screen)
     return _status(report, repaired)
+
+
+def run_and_tell(
+    work: Callable[[], Coroutine[Any, Any, None]],
+    tell: Callable[[], None],
+    done: Callable[[], int],
+    hint: Callable[[], str],
+    screen: Screen,
+) -> None:
+    """Do the work, and tell how far it got, whatever ends it.
+
+    ``done``: how much there is to tell; ``hint``: what the command takes to go on there.
+    """
+    try:
+        with sigterm_exits():
+            run_behind(work())
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and not done():
+            raise
+        tell()
+        screen.aside(f"Stopped. What was done is done; to go on: the same command{hint()}")
+        raise
+    tell()
 
 
 def _status(report: AuditReport, repaired: RepairReport | None) -> int:
@@ -149,11 +168,15 @@ def _say_how_it_stands(report: AuditReport, repaired: RepairReport | None, scree
         said.append(f"storage could not tell of {report.not_told:,}")
     if report.interruptions:
         said.append(f"Redis was away {report.interruptions} times")
-    for trouble in report.troubles[:5]:
-        screen.aside(f"not looked at: {trouble.reason}")
-    if report.not_told > 5:
-        screen.aside(f"… and {report.not_told - 5:,} more")
+    _say_what_was_not_told([trouble.reason for trouble in report.troubles], report.not_told, screen)
     screen.say(", ".join(said) + ("." if report.is_complete else ", and not all of them yet."))
+
+
+def _say_what_was_not_told(reasons: Sequence[str], count: int, screen: Screen) -> None:
+    for reason in reasons[:5]:
+        screen.aside(f"not looked at: {reason}")
+    if count > 5:
+        screen.aside(f"… and {count - 5:,} more")
 
 
 def _write(report: AuditReport, repaired: RepairReport | None, removed: list[Finding], screen: Screen) -> None:
@@ -219,35 +242,35 @@ def warm(
 
     async def work() -> None:
         nonlocal report
+        options = WarmOptions(repositories=repository, rate=rate)
         opened = target.open_storage(storage, root)
         await require_registry(opened)
         async with target.opened() as (_, keyspace):
-            warming = Warm(keyspace, opened, WarmOptions(repositories=repository, rate=rate))
+            warming = Warm(keyspace, opened, options)
             report = warming.report
             async with screen.counting(
                 lambda: f"{report.seen:,} links, {report.filled:,} filled, repositories",
                 lambda: report.repositories,
-                partial(_count, opened, resume),
+                partial(_count, opened, resume, repository),
             ):
                 await warming.run(resume)
 
-    try:
-        run_behind(work())
-    except KeyboardInterrupt:
+    def tell() -> None:
         _say_what_was_filled(report, screen)
-        hint = f" --resume {report.last}" if report.last else ""
-        screen.aside(f"Stopped. To go on: the same command{hint}")
-        raise
-    _say_what_was_filled(report, screen)
-    screen.document(attrs.asdict(report))
+        screen.document(attrs.asdict(report))
+
+    run_and_tell(
+        work, tell, lambda: report.repositories, lambda: f" --resume {report.last}" if report.last else "", screen
+    )
     return UNAVAILABLE if report.not_told else FINE
 
 
-async def _count(storage: RegistryStorage, after: str) -> int:
-    return len([name async for name in storage.repositories(after=after)])
+async def _count(storage: RegistryStorage, after: str, pattern: str | None) -> int:
+    return len([name async for name in storage.repositories(after=after) if is_wanted(name, pattern)])
 
 
 def _say_what_was_filled(report: WarmReport, screen: Screen) -> None:
+    _say_what_was_not_told(report.troubles, report.not_told, screen)
     said = [
         f"{report.repositories:,} repositories with {report.seen:,} links",
         f"{report.filled:,} filled",
@@ -300,18 +323,17 @@ def purge(
             raise ConfigurationError("--all makes storage answer for every blob again: say --yes as well")
         async with (
             target.opened() as (_, keyspace),
-            screen.counting(lambda: "keys and members", lambda: report.met, keyspace.size),
+            screen.counting(
+                lambda: "keys and members", lambda: report.met, keyspace.size if repository is None else None
+            ),
         ):
             await _purge(keyspace, repository, digest, report)
 
-    try:
-        run_behind(work())
-    except KeyboardInterrupt:
+    def tell() -> None:
         _say_what_is_forgotten(report, screen)
-        screen.aside("Stopped. What is removed is removed; to go on: the same command")
-        raise
-    _say_what_is_forgotten(report, screen)
-    screen.document(attrs.asdict(report))
+        screen.document(attrs.asdict(report))
+
+    run_and_tell(work, tell, lambda: report.met, lambda: "", screen)
     return FINE
 
 

@@ -9,6 +9,7 @@ import time
 import attrs
 from rich.live import Live
 
+from ..errors import ConfigurationError
 from ..maintenance.gauge import Measured, measure
 from ..maintenance.watch import Watch
 from .live_view import as_data, rates_header, rates_line, rates_table
@@ -35,6 +36,8 @@ def watch(*, every: float = 1.0, count: int | None = None, target: Target = NOTH
     screen = Screen(target.as_json)
 
     async def work() -> None:
+        if count is not None and count < 1:
+            raise ConfigurationError(f"count is a number of looks, 1 or more, not {count}")
         async with target.client() as client, Watch(client, every=every) as watching:
             await _show(watching, count, screen)
 

@@ -1,4 +1,4 @@
-"""What a command shows: results on standard output, progress and summaries of what was stopped on standard error."""
+"""What a command shows: results and summaries on standard output, progress and asides on standard error."""
 
 from __future__ import annotations
 
@@ -25,13 +25,21 @@ _LOOK: Final = 0.2
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
+class _Console(Console):
+    """One that leaves it to the program what to do when nobody reads any more; rich's own ends it with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while the error is handled."""
+        raise  # noqa: PLE0704
+
+
 class Screen:
     """Where a command writes. Colours and tables are for terminals; ``as_json`` is for programs."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
-        self.out = Console(highlight=False, soft_wrap=True)
-        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.out = _Console(highlight=False, soft_wrap=True)
+        self._err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
     @property
     def is_for_people(self) -> bool:
@@ -80,11 +88,12 @@ class Screen:
 
     @asynccontextmanager
     async def counting(
-        self, what: Callable[[], str], done: Callable[[], int], total: int | Callable[[], Awaitable[int]]
+        self, what: Callable[[], str], done: Callable[[], int], total: int | Callable[[], Awaitable[int]] | None
     ) -> AsyncIterator[None]:
         """Show how far something got, while the context is open, if standard error is a terminal.
 
-        ``what`` says it in words, ``done`` by a number, of which ``total`` is the last one, or finds it out meanwhile.
+        ``what`` says it in words, ``done`` by a number, of which ``total`` is the last one, or finds it out meanwhile;
+        ``None``: nobody can tell.
         """
         if not self._err.is_terminal:
             yield
@@ -100,7 +109,7 @@ class Screen:
         with Progress(*columns, console=self._err, transient=True) as progress:
             task = progress.add_task("", total=total if isinstance(total, int) else None, rate="")
             followers = [asyncio.create_task(_follow(progress, task, what, done))]
-            if not isinstance(total, int):
+            if callable(total):
                 followers.append(asyncio.create_task(_learn(progress, task, total)))
             try:
                 yield

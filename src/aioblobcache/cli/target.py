@@ -51,9 +51,8 @@ class Target:
     cache: Annotated[
         str | None,
         Parameter(
-            env_var="AIOBLOBCACHE_URL",
             help="Where Redis is: redis://host, rediss://, unix:///path, redis+sentinel://hosts/service,"
-            " redis+cluster://hosts.",
+            " redis+cluster://hosts. Else what --registry-config says, else AIOBLOBCACHE_URL.",
         ),
     ] = None
     registry_config: Annotated[
@@ -67,8 +66,8 @@ class Target:
 
         :raises ConfigurationError: none is said, or the configuration cannot be used.
         """
-        url = self.cache or self._places().cache
-        if url is None:
+        url = self.cache or self._places().cache or os.environ.get("AIOBLOBCACHE_URL")
+        if not url:
             raise ConfigurationError("which cache? --cache URL, AIOBLOBCACHE_URL, or --registry-config FILE")
         if url.startswith("memory:"):
             raise ConfigurationError("memory:// is a process's own memory: there is nothing to look after from outside")

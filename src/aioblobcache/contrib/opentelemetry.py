@@ -80,7 +80,10 @@ def _where(cache: GuardedCacheProvider) -> dict[str, str | int]:
     """The server, as far as the provider knows one."""
     if not hasattr(cache, "info"):
         return {}
-    address = str(cast("Any", cache).info().get("address", ""))
+    info = cast("Any", cache).info()
+    if info.get("topology") != "node":  # which of several answers is not known here
+        return {}
+    address = str(info.get("address", ""))
     host, _, port = address.rpartition(":")
     if host and port.isascii() and port.isdigit():
         return {"server.address": host, "server.port": int(port)}

@@ -12,6 +12,7 @@ Needs the extra ``prometheus``.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol, get_args
@@ -41,13 +42,15 @@ _COUNTED: Final = {
     ("near_cache", "evictions"): ("aioblobcache_near_evictions", "Entries that gave way to others."),
 }
 
+_AGE: Final = ("near_cache", "lease_age")
+
 # What info() says about this moment.
 _MEASURED: Final = {
     ("lanes_open",): ("aioblobcache_lanes_open", "Connections to Redis that are open."),
     ("in_flight",): ("aioblobcache_in_flight", "Requests that Redis has not answered yet."),
     ("waiting",): ("aioblobcache_waiting", "Requests that wait for their turn."),
     ("near_cache", "entries"): ("aioblobcache_near_entries", "Entries of the near cache."),
-    ("near_cache", "lease_age"): ("aioblobcache_near_lease_age_seconds", "Since when changes may be unknown."),
+    _AGE: ("aioblobcache_near_lease_age_seconds", "Since when changes may be unknown."),
 }
 
 
@@ -82,7 +85,7 @@ class PrometheusObserver(Observer):
         self._counted = {path: counter(*names) for path, names in _COUNTED.items()}
         self._last = dict.fromkeys(_COUNTED, 0)
         self._measured = {
-            path: Gauge(name, meaning, registry=registry, multiprocess_mode="livesum")
+            path: Gauge(name, meaning, registry=registry, multiprocess_mode="livemax" if path == _AGE else "livesum")
             for path, (name, meaning) in _MEASURED.items()
         }
 
@@ -111,7 +114,9 @@ class PrometheusObserver(Observer):
             counter.inc(now - self._last[path] if now >= self._last[path] else now)
             self._last[path] = now
         for path, gauge in self._measured.items():
-            gauge.set(_at(info, path) or 0)
+            value = _at(info, path)
+            # No lease is no age, and not the best of all.
+            gauge.set(math.nan if value is None and path == _AGE else value or 0)
 
 
 def timed(cache: GuardedCacheProvider, metrics: PrometheusObserver) -> AroundCache:

@@ -9,7 +9,7 @@ Needs the extra ``starlette``.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, Final, TypeAlias, Unpack, cast
 
 from starlette.requests import HTTPConnection, Request
@@ -83,7 +83,8 @@ class RegistryApp:
         if isinstance(response.body, bytes):
             await _send(send, response.status, headers, response.body)
         else:
-            await StreamingResponse(response.body, response.status, headers)(scope, receive, send)
+            async with aclosing(response.body) as chunks:  # whoever leaves, what is open is closed now
+                await StreamingResponse(chunks, response.status, headers)(scope, receive, send)
 
 
 async def _send(send: Send, status: int, headers: Mapping[str, str], body: bytes) -> None:

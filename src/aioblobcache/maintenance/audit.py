@@ -20,6 +20,7 @@ from ..redis.cached import Cached, CachedInRepository, Subject
 from ..redis.keyspace import Keyspace, Position
 from .findings import Fault, Finding, Note, judge_blob, judge_member, judge_set
 from .notes import Notes
+from .options import check_delay
 from .truth import Truth, at_once, is_wanted
 
 __all__ = ["Audit", "AuditOptions", "AuditReport", "Trouble"]
@@ -42,11 +43,15 @@ _T = TypeVar("_T")
 
 @attrs.frozen(kw_only=True)
 class AuditOptions:
-    """What is looked at: ``repositories`` is a pattern, such as ``library/*``; ``confirm_after`` is in seconds."""
+    """What is looked at: ``repositories`` is a pattern of fnmatch, such as ``library/*``; ``with_notes``: what is only
+    unusual as well; ``confirm_after`` is in seconds.
+
+    :raises ConfigurationError: a value is of the wrong type or out of range.
+    """
 
     repositories: str | None = None
     with_notes: bool = False
-    confirm_after: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
+    confirm_after: float = attrs.field(default=5.0, validator=check_delay)
 
 
 @attrs.frozen
@@ -137,7 +142,8 @@ class Audit:
         """Walk over all that is cached, or what comes after ``resume``. Cancelled, it leaves ``report`` as it is.
 
         :raises CacheUnavailableError: the cache was away for too long, or refused.
-        :raises ConfigurationError: there is nothing to resume at.
+        :raises ConfigurationError: there is nothing to resume at, or notes are wanted as well.
+        :raises StorageError: for notes: the manifests cannot be listed.
         """
         if self._notes is not None:
             if resume is not None:

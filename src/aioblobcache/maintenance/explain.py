@@ -9,7 +9,7 @@ import attrs
 
 from ..descriptor import Descriptor
 from ..digest import Digest
-from ..errors import BlobCacheError
+from ..errors import BlobCacheError, CacheUnavailableError
 from ..names import validate_repository_name
 from ..redis.guards import guard_keys
 from ..redis.keys import descriptor_key, membership_key, override_key
@@ -65,7 +65,10 @@ async def explain(keyspace: Keyspace, name: str | None, digest: str) -> Explanat
     scope = GlobalScope() if name is None else RepositoryScope(name)
     asked = await keyspace.ask(scope.stat_groups(digest))
     try:
-        descriptor = scope.decode_stat(digest, asked)
+        with keyspace.mapping_errors():
+            descriptor = scope.decode_stat(digest, asked)
+    except CacheUnavailableError:
+        raise
     except BlobCacheError as error:
         return Explanation(digest, None, _why(error, name, keys), keys)
     return Explanation(digest, descriptor, "every key that it takes is there", keys)

@@ -13,6 +13,7 @@ from ..digest import Digest
 from ..errors import BlobUnknownError, StorageError
 from ..storage import RegistryStorage
 from .findings import InRepository
+from .options import check_count
 
 __all__ = ["StorageTruth", "Truth", "at_once", "is_wanted"]
 
@@ -45,7 +46,7 @@ class StorageTruth:
     """A registry's storage, of which so many objects are looked at at once."""
 
     storage: RegistryStorage
-    objects_at_once: int = 64
+    objects_at_once: int = attrs.field(default=64, validator=check_count)
 
     async def sizes(self, digests: Sequence[Digest]) -> Sequence[int | StorageError | None]:
         return await at_once(self._size, digests, self.objects_at_once)

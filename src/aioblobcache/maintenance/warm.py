@@ -22,6 +22,7 @@ from ..interfaces import BlobStatter
 from ..redis.keyspace import Keyspace
 from ..redis.provider import RedisRepositoryCache
 from ..storage import RegistryStorage
+from .options import check_count, check_delay, check_rate
 from .truth import at_once, is_wanted
 
 __all__ = ["Warm", "WarmOptions", "WarmReport"]
@@ -30,18 +31,24 @@ _BATCH: Final = 1_000
 _PIECE: Final = 250
 _PIECES_AT_ONCE: Final = 2
 
-# Batches that wait for their second look; the next one waits for them then.
-_BATCHES: Final = 200
+# Digests that wait for their second look; the next ones wait for them then.
+_WAITING: Final = 200_000
+
+# Reasons that are remembered why storage could not tell.
+_TROUBLES: Final = 1_000
 
 
 @attrs.frozen(kw_only=True)
 class WarmOptions:
-    """What is filled, and how fast: ``rate`` is in entries a second, at most; ``look_again_after`` in seconds."""
+    """What is filled, and how fast: ``rate`` is in entries a second, at most; ``look_again_after`` in seconds.
+
+    :raises ConfigurationError: a value is of the wrong type or out of range.
+    """
 
     repositories: str | None = None
-    rate: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
-    look_again_after: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
-    objects_at_once: int = attrs.field(default=64, validator=attrs.validators.ge(1))
+    rate: float | None = attrs.field(default=None, validator=attrs.validators.optional(check_rate))
+    look_again_after: float = attrs.field(default=5.0, validator=check_delay)
+    objects_at_once: int = attrs.field(default=64, validator=check_count)
 
 
 @attrs.define
@@ -56,7 +63,8 @@ class WarmReport:
     vanished: int = 0  # filled, then not in storage any more: cleared again
     not_told: int = 0  # storage could not tell
     repositories: int = 0
-    last: str = ""  # the repository that was finished last: where to resume
+    last: str = ""  # the repository up to which all are finished: where to resume
+    troubles: list[str] = attrs.field(factory=list)  # why storage could not tell, and of what
     is_complete: bool = False
 
 
@@ -79,6 +87,9 @@ class Warm:
         self._options = options or WarmOptions()
         self._objects_at_once = max(1, self._options.objects_at_once // _PIECES_AT_ONCE)
         self._batches: deque[_Batch] = deque()
+        self._waiting = 0  # digests in them
+        self._passed_over = False  # a repository, which a run that resumes has to see
+        self._next = 0.0  # when the rate permits the next batch, by the event loop's clock
 
     async def run(self, after: str = "") -> WarmReport:
         """Walk over all repositories, or over those that come after one. Cancelled, it leaves ``report`` as it is.
@@ -88,30 +99,32 @@ class Warm:
         :raises StorageError: the repositories cannot be listed.
         :raises CacheUnavailableError: the cache was away for too long, or refused.
         """
-        began, self.report.last = asyncio.get_running_loop().time(), after
+        self.report.last = after
         async for name in self._storage.repositories(after=after):
             if is_wanted(name, self._options.repositories):
-                await self._warm_repository(name, began)
+                await self._warm_repository(name)
         await self._look_again(wait_for_all=True)
         self.report.is_complete = True
         return self.report
 
-    async def _warm_repository(self, name: str, began: float) -> None:
+    async def _warm_repository(self, name: str) -> None:
         cache = self._keyspace.cache.repository_scoped(name)
         try:
             for links in (self._storage.blobs(name), self._storage.manifests(name)):
-                async for digests in _batches(links.links()):
+                async for digests in _batches(links.links(), self._batch_size):
                     # In pieces, so that Redis works on one while the next is made.
                     pieces = [digests[start : start + _PIECE] for start in range(0, len(digests), _PIECE)]
                     filled = await at_once(partial(self._fill, cache, links), pieces, _PIECES_AT_ONCE)
                     written = [digest for piece in filled if isinstance(piece, list) for digest in piece]
                     self._later(cache, links, written)
                     await self._look_again()
-                    await self._keep_to_the_rate(began)
-        except StorageError:  # a listing: this repository is left as it is
-            self.report.not_told += 1
+                    await self._keep_to_the_rate(len(digests))
+        except StorageError as error:  # a listing: what is left of this repository is left as it is
+            self._not_told(error)
+            self._passed_over = True
         self.report.repositories += 1
-        self._later(cache, self._storage.blobs(name), [], last_of=name)
+        if not self._passed_over:
+            self._later(cache, self._storage.blobs(name), [], last_of=name)
 
     async def _fill(self, cache: RedisRepositoryCache, backend: BlobStatter, digests: Sequence[Digest]) -> list[Digest]:
         """Fill those that are not known, by the rule of a read-through; which may have been written."""
@@ -123,7 +136,7 @@ class Warm:
         tokens = await persist(lambda: cache.take_tokens(unknown))
         answers = await at_once(partial(_stat, backend), unknown, self._objects_at_once)
         report.absent += answers.count(None)
-        report.not_told += sum(isinstance(answer, StorageError) for answer in answers)
+        self._not_told(*answers)
         entries = [
             (digest, answer, token)
             for digest, answer, token in zip(unknown, answers, tokens, strict=True)
@@ -138,34 +151,58 @@ class Warm:
     def _later(
         self, cache: RedisRepositoryCache, backend: BlobStatter, digests: list[Digest], *, last_of: str | None = None
     ) -> None:
-        due = asyncio.get_running_loop().time() + self._options.look_again_after
-        self._batches.append(_Batch(due, cache, backend, digests, last_of))
+        if digests or last_of is not None:
+            due = asyncio.get_running_loop().time() + (self._options.look_again_after if digests else 0.0)
+            self._batches.append(_Batch(due, cache, backend, digests, last_of))
+            self._waiting += len(digests)
 
     async def _look_again(self, *, wait_for_all: bool = False) -> None:
         loop = asyncio.get_running_loop()
         while self._batches:
-            batch = self._batches[0]
-            remaining = batch.due - loop.time()
+            remaining = self._batches[0].due - loop.time()
             if remaining > 0:
-                if not wait_for_all and len(self._batches) < _BATCHES:
+                if not wait_for_all and self._waiting < _WAITING:
                     return
                 await asyncio.sleep(remaining)
-            await self._clear_what_has_vanished(batch)
-            self._batches.popleft()
-            if batch.last_of is not None:
-                self.report.last = batch.last_of
+            due: list[_Batch] = []
+            looked_at = 0
+            for batch in self._batches:
+                if batch.due > loop.time() or looked_at >= _BATCH:
+                    break
+                due.append(batch)
+                looked_at += len(batch.digests)
+            await self._clear_what_has_vanished(due)
+            for batch in due:
+                self._batches.popleft()
+                self._waiting -= len(batch.digests)
+                self.report.last = batch.last_of or self.report.last
 
-    async def _clear_what_has_vanished(self, batch: _Batch) -> None:
-        answers = await at_once(partial(_stat, batch.backend), batch.digests, self._objects_at_once)
-        self.report.not_told += sum(isinstance(answer, StorageError) for answer in answers)
-        for digest, answer in zip(batch.digests, answers, strict=True):
+    async def _clear_what_has_vanished(self, batches: Sequence[_Batch]) -> None:
+        looked_at = [(batch, digest) for batch in batches for digest in batch.digests]
+        answers = await at_once(lambda one: _stat(one[0].backend, one[1]), looked_at, self._objects_at_once)
+        self._not_told(*answers)
+        for (batch, digest), answer in zip(looked_at, answers, strict=True):
             if answer is None and await self._keyspace.clear(batch.cache.name, digest):
                 self.report.vanished += 1
 
-    async def _keep_to_the_rate(self, began: float) -> None:
+    def _not_told(self, *answers: object) -> None:
+        for error in answers:
+            if isinstance(error, StorageError):
+                self.report.not_told += 1
+                if len(self.report.troubles) < _TROUBLES:
+                    self.report.troubles.append(str(error))
+
+    @property
+    def _batch_size(self) -> int:
+        """No more than the rate permits in a second, or each batch would be a burst."""
+        rate = self._options.rate
+        return _BATCH if rate is None else max(1, min(_BATCH, int(rate)))
+
+    async def _keep_to_the_rate(self, count: int) -> None:
         if self._options.rate is not None:
-            ahead = self.report.seen / self._options.rate - (asyncio.get_running_loop().time() - began)
-            await asyncio.sleep(max(0.0, ahead))
+            now = asyncio.get_running_loop().time()
+            self._next = max(self._next, now) + count / self._options.rate
+            await asyncio.sleep(self._next - now)
 
 
 async def _stat(backend: BlobStatter, digest: Digest) -> Descriptor | None:
@@ -175,11 +212,11 @@ async def _stat(backend: BlobStatter, digest: Digest) -> Descriptor | None:
         return None
 
 
-async def _batches(digests: AsyncIterator[Digest]) -> AsyncIterator[list[Digest]]:
+async def _batches(digests: AsyncIterator[Digest], size: int) -> AsyncIterator[list[Digest]]:
     batch: list[Digest] = []
     async for digest in digests:
         batch.append(digest)
-        if len(batch) == _BATCH:
+        if len(batch) == size:
             yield batch
             batch = []
     if batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
 from ..observer import NearCacheStats
@@ -11,6 +12,8 @@ from .near import NearCache, Source
 from .options import RedisOptions
 
 __all__ = ["Coherence"]
+
+_log = logging.getLogger("aioblobcache.near")
 
 
 class Coherence:
@@ -59,4 +62,7 @@ class Coherence:
         )
 
     def _report(self) -> None:
-        self._options.observer.near_cache(self.stats())
+        try:
+            self._options.observer.near_cache(self.stats())
+        except Exception:  # the heartbeat that tells it goes on
+            _log.exception("an observer failed")

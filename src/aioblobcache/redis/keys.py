@@ -84,7 +84,9 @@ def slot_of(key: bytes) -> int:
 
 def keys_of(request: Request) -> Sequence[bytes]:
     """The keys that a request is about; of a command that is about none the result means nothing."""
-    return request[3 : 3 + int(request[2])] if request[0] == b"EVALSHA" else request[1:2]
+    if request[0] == b"EVALSHA":
+        return request[3 : 3 + int(request[2])]
+    return request[2:3] if request[0] == b"MEMORY" else request[1:2]
 
 
 def key_of(group: Group) -> bytes:

@@ -201,7 +201,7 @@ class Keyspace:
         :raises CacheUnavailableError: Redis was away for too long, or refused.
         """
         replies = await self.ask([([descriptor_request(digest)], [is_four_fields]) for digest in digests])
-        with self._mapping_errors():
+        with self.mapping_errors():
             return [decode_cached(digest, reply) for digest, reply in zip(digests, replies, strict=True)]
 
     async def is_set(self, name: str) -> bool:
@@ -237,7 +237,7 @@ class Keyspace:
         blobs = await self.descriptors(digests)
         requests = [(b"HGET", override_key(name, digest), b"mediatype") for digest in digests]
         replies = await self.ask([([request], [is_text]) for request in requests])
-        with self._mapping_errors():
+        with self.mapping_errors():
             return [decode_in_repository(blob, reply) for blob, reply in zip(blobs, replies, strict=True)]
 
     async def are_members(self, name: str, digests: Sequence[Digest]) -> list[bool]:
@@ -336,13 +336,14 @@ class Keyspace:
         return error if isinstance(error, CacheUnavailableError) else unavailable(self.address, error)
 
     def _checked(self, reply: Reply) -> Reply:
-        with self._mapping_errors():
+        with self.mapping_errors():
             if isinstance(reply, RedisError):
                 raise reply
         return reply
 
     @contextmanager
-    def _mapping_errors(self) -> Iterator[None]:
+    def mapping_errors(self) -> Iterator[None]:
+        """Let error replies leave as this library's exception."""
         try:
             yield
         except RedisError as error:

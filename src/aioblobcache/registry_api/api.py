@@ -106,8 +106,6 @@ class RegistryApi:
             if known is None:
                 raise
             response = known.response()
-        else:
-            self._note(None)
         headers = response.headers | _ALWAYS
         return Response(response.status, headers, b"" if request.method == "HEAD" else response.body)
 
@@ -123,7 +121,10 @@ class RegistryApi:
             await self._authorize(request.native, route.name or None, _action(route, request.method))
         if handler is None:
             raise Problem(UNSUPPORTED, headers={"Allow": ", ".join(methods)})
-        return await handler(request, route)
+        response = await handler(request, route)
+        if _has_asked_storage(route, request.method, response):
+            self._note(None)
+        return response
 
     async def _base(self, request: Request, route: Route) -> Response:
         return json_response({})
@@ -171,6 +172,13 @@ class RegistryApi:
 def _of(method: Callable[[Request, str, str], Awaitable[Response]]) -> _Handler:
     """An endpoint of something in a repository."""
     return lambda request, route: method(request, route.name, route.reference)
+
+
+def _has_asked_storage(route: Route, method: str, response: Response) -> bool:
+    """Whether an answer shows that storage answers: a blob's HEAD is the cache's, and so is *not modified*."""
+    if route.endpoint is Endpoint.BLOB:
+        return method != "HEAD" and response.status != 304
+    return route.endpoint in (Endpoint.CATALOG, Endpoint.MANIFEST, Endpoint.TAGS)
 
 
 def _action(route: Route, method: str) -> Action:

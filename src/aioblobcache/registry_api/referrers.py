@@ -69,7 +69,7 @@ class Referrers:
         """
         failure = self._failures.get(name)
         if failure is not None and time.monotonic() - failure[0] < _FAILURE_STANDS:
-            raise failure[1]
+            raise StorageError(failure[1].path, failure[1].reason)  # one of its own: each raising adds to a traceback
         index = self._indexes.get(name)
         if index is None or time.monotonic() - index.read_at > self._max_age:
             try:

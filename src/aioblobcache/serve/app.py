@@ -124,6 +124,8 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:  # somebody else's by now
+        return True
     return True
 
 
