@@ -443,3 +443,30 @@ async def test_a_cluster_is_walked_node_by_node(cluster):
             rest = [page async for page in keyspace.pages(first.after)]
             met = {(one.name, one.digest) for page in (first, *rest) for one in page.subjects}
             assert len(met) == 307
+
+
+async def test_of_many_small_repositories_storage_is_asked_side_by_side_and_within_bounds(client, keyspace, storage):
+    """No more than was permitted, whoever asks."""
+    await fill(keyspace, storage)
+    for number in range(30):
+        await client.sadd(membership_key(f"small/{number}"), LAYER)
+        await client.hset(override_key(f"small/{number}", LAYER), "mediatype", "x/y")
+    under_way = most = 0
+    stat = storage.stat
+
+    async def counted(digest):
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            await asyncio.sleep(0.005)
+            return await stat(digest)
+        finally:
+            under_way -= 1
+
+    storage.stat = counted
+    audit = Audit(keyspace, StorageTruth(storage, objects_at_once=5), AuditOptions(confirm_after=0))
+    report = await audit.run()
+    assert report.checked == 12 + 30
+    assert 1 < most <= 5
+    assert {finding.name for finding in report.faults} == {f"small/{number}" for number in range(30)}

@@ -12,7 +12,7 @@ from aioblobcache.cli.sample import build_image, store_image
 from aioblobcache.maintenance import Audit, AuditOptions, Keyspace, StorageTruth, Warm, WarmOptions
 from aioblobcache.media_types import OCTET_STREAM
 from aioblobcache.redis.keys import descriptor_key
-from aioblobcache.storage import RegistryStorage
+from aioblobcache.storage import LinkedBlobs, RegistryStorage
 from tests.maintenance.conftest import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER
 from tests.maintenance.test_audit import lose
 from tests.servers import RedisServer, running
@@ -86,9 +86,9 @@ async def test_it_keeps_to_the_rate(keyspace, storage):
 
 async def test_a_stopped_run_is_resumed_behind_what_it_finished(keyspace, storage):
     more = build_image([{"a": "b"}])
-    for number in range(5):
-        await store_image(storage, f"z{number}", "v", more)
-    warm = Warm(keyspace, storage, WarmOptions(rate=30, look_again_after=0))
+    for number in range(30):
+        await store_image(storage, f"z{number:02}", "v", more)
+    warm = Warm(keyspace, storage, WarmOptions(rate=60, look_again_after=0))
     warming = asyncio.create_task(warm.run())
     await until(lambda: bool(warm.report.last))
     warming.cancel()
@@ -97,8 +97,8 @@ async def test_a_stopped_run_is_resumed_behind_what_it_finished(keyspace, storag
     assert warm.report.last
     assert not warm.report.is_complete
     again = await Warm(keyspace, storage, AT_ONCE).run(warm.report.last)
-    assert 0 < again.repositories < 7
-    assert (await Warm(keyspace, storage, AT_ONCE).run()).known == 8 + 5 * 3
+    assert 0 < again.repositories < 32
+    assert (await Warm(keyspace, storage, AT_ONCE).run()).known == 8 + 30 * 3
 
 
 async def test_what_storage_cannot_tell_is_counted_and_the_rest_is_filled(keyspace):
@@ -154,3 +154,42 @@ def test_an_option_that_cannot_be_used_is_named(options):
     [name] = options
     with pytest.raises(ConfigurationError, match=name):
         WarmOptions(**options)
+
+
+async def test_repositories_are_filled_side_by_side_and_finished_in_order(keyspace, storage, monkeypatch):
+    """The first is slow to be listed: those behind it are filled, and none of them is passed when it is resumed."""
+    one = build_image([])
+    for number in range(4):
+        await store_image(storage, f"a/{number}", "v", one)
+    listed, gate = LinkedBlobs.links, asyncio.Event()
+
+    async def links(self):
+        if self.name == "a/0":
+            await gate.wait()
+        async for digest in listed(self):
+            yield digest
+
+    monkeypatch.setattr(LinkedBlobs, "links", links)
+    warm = Warm(keyspace, storage, AT_ONCE)
+    warming = asyncio.create_task(warm.run())
+    await until(lambda: warm.report.filled >= 3)
+    assert (warm.report.repositories, warm.report.last) == (0, "")
+    gate.set()
+    report = await warming
+    assert (report.repositories, report.is_complete) == (6, True)
+    assert report.last == OTHER
+
+
+async def test_what_is_cancelled_leaves_no_repository_under_way(keyspace, storage, monkeypatch):
+    async def never_ends(self):
+        await asyncio.Event().wait()
+        yield
+
+    monkeypatch.setattr(LinkedBlobs, "links", never_ends)
+    before = asyncio.all_tasks()
+    warming = asyncio.create_task(Warm(keyspace, storage, AT_ONCE).run())
+    await until(lambda: len(asyncio.all_tasks() - before) >= 3)
+    warming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await warming
+    assert asyncio.all_tasks() - before == set()

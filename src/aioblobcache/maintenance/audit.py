@@ -34,6 +34,9 @@ _TROUBLES: Final = 1_000
 # Suspects that wait for their second look; the walk waits for them then.
 _SUSPECTS: Final = 10_000
 
+# Repositories that are looked at at once: most are small, and each takes some trips to storage, one after the other.
+_REPOSITORIES: Final = 8
+
 # So many of them are looked at again together, and so many of these at once.
 _PIECE: Final = 500
 _AT_ONCE: Final = 64
@@ -137,6 +140,7 @@ class Audit:
         self._on_finding = on_finding
         self._suspects: deque[_Suspect] = deque()
         self._reached: Position | None = None
+        self._confirming = asyncio.Lock()
 
     async def run(self, resume: Position | None = None) -> AuditReport:
         """Walk over all that is cached, or what comes after ``resume``. Cancelled, it leaves ``report`` as it is.
@@ -185,9 +189,9 @@ class Audit:
         blobs = [one.digest for one in subjects if one.name is None and one.digest is not None]
         if pattern is None and blobs:
             await self._look_at_descriptors(blobs, await self._keyspace.descriptors(blobs))
-        for one in subjects:
-            if one.name is not None and one.digest is None and is_wanted(one.name, pattern):
-                await self._look_at_repository(one.name)
+        names = [one.name for one in subjects if one.name is not None and one.digest is None]
+        wanted_names = [name for name in names if is_wanted(name, pattern)]
+        await at_once(self._look_at_repository, wanted_names, _REPOSITORIES)
         if self._notes is not None:
             overrides = [one for one in subjects if one.name is not None and one.digest is not None]
             wanted = [one for one in overrides if is_wanted(one.name or "", pattern)]
@@ -241,20 +245,23 @@ class Audit:
         self._suspects.append(_Suspect(due, finding, self._reached))
 
     async def _confirm_those_due(self, *, wait_for_all: bool = False) -> None:
+        if self._confirming.locked() and len(self._suspects) < _SUSPECTS:
+            return  # somebody else does
         loop = asyncio.get_running_loop()
-        while self._suspects:
-            remaining = self._suspects[0].due - loop.time()
-            if remaining > 0:
-                if not wait_for_all and len(self._suspects) < _SUSPECTS:
-                    break
-                await asyncio.sleep(remaining)
-            due = [one.finding for one in islice(self._suspects, _PIECE) if one.due <= loop.time()]
-            for finding, now in zip(due, await at_once(self.look_again, due, _AT_ONCE), strict=True):
-                if isinstance(now, StorageError):
-                    self.report.add_trouble(finding.name, finding.digest, now)
-                elif now is not None and now.is_fault:
-                    self._take([now])
-                self._suspects.popleft()
+        async with self._confirming:
+            while self._suspects:
+                remaining = self._suspects[0].due - loop.time()
+                if remaining > 0:
+                    if not wait_for_all and len(self._suspects) < _SUSPECTS:
+                        break
+                    await asyncio.sleep(remaining)
+                due = [one.finding for one in islice(self._suspects, _PIECE) if one.due <= loop.time()]
+                for finding, now in zip(due, await at_once(self.look_again, due, _AT_ONCE), strict=True):
+                    if isinstance(now, StorageError):
+                        self.report.add_trouble(finding.name, finding.digest, now)
+                    elif now is not None and now.is_fault:
+                        self._take([now])
+                    self._suspects.popleft()
         # What waits for its second look would be lost to who resumes behind it.
         self.report.position = self._suspects[0].before if self._suspects else self._reached
         self.report.interruptions = self._keyspace.interruptions

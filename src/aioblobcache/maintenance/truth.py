@@ -47,9 +47,14 @@ class StorageTruth:
 
     storage: RegistryStorage
     objects_at_once: int = attrs.field(default=64, validator=check_count)
+    _turns: asyncio.Semaphore = attrs.field(init=False, repr=False, eq=False)
+
+    @_turns.default
+    def _make_turns(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(self.objects_at_once)
 
     async def sizes(self, digests: Sequence[Digest]) -> Sequence[int | StorageError | None]:
-        return await at_once(self._size, digests, self.objects_at_once)
+        return await self._of_each(self._size, digests)
 
     async def in_repository(self, name: str, digests: Sequence[Digest]) -> Sequence[InRepository | StorageError]:
         # A layer or a config is what most are.
@@ -62,7 +67,7 @@ class StorageTruth:
                     return InRepository(True, await self._size(target))
             return InRepository(False, await self._size(digest))
 
-        return await at_once(look, digests, self.objects_at_once)
+        return await self._of_each(look, digests)
 
     async def manifests(self) -> AsyncIterator[Digest]:
         async for name in self.storage.repositories():
@@ -76,7 +81,18 @@ class StorageTruth:
             except BlobUnknownError:
                 return None
 
-        return await at_once(look, digests, self.objects_at_once)
+        return await self._of_each(look, digests)
+
+    async def _of_each(
+        self, look: Callable[[Digest], Awaitable[_R]], digests: Sequence[Digest]
+    ) -> list[_R | StorageError]:
+        """Look at each; of all that are asked about, by whomever, so many at once."""
+
+        async def look_in_turn(digest: Digest) -> _R:
+            async with self._turns:
+                return await look(digest)
+
+        return await at_once(look_in_turn, digests, self.objects_at_once)
 
     async def _size(self, digest: Digest) -> int | None:
         try:

@@ -31,6 +31,9 @@ _BATCH: Final = 1_000
 _PIECE: Final = 250
 _PIECES_AT_ONCE: Final = 2
 
+# Repositories that are walked at once: most are small, and each takes some trips to storage, one after the other.
+_REPOSITORIES: Final = 8
+
 # Digests that wait for their second look; the next ones wait for them then.
 _WAITING: Final = 200_000
 
@@ -85,7 +88,8 @@ class Warm:
         self._keyspace = keyspace
         self._storage = storage
         self._options = options or WarmOptions()
-        self._objects_at_once = max(1, self._options.objects_at_once // _PIECES_AT_ONCE)
+        self._turns = asyncio.Semaphore(self._options.objects_at_once)
+        self._looking = asyncio.Lock()
         self._batches: deque[_Batch] = deque()
         self._waiting = 0  # digests in them
         self._passed_over = False  # a repository, which a run that resumes has to see
@@ -100,14 +104,33 @@ class Warm:
         :raises CacheUnavailableError: the cache was away for too long, or refused.
         """
         self.report.last = after
-        async for name in self._storage.repositories(after=after):
-            if is_wanted(name, self._options.repositories):
-                await self._warm_repository(name)
+        under_way: deque[tuple[str, asyncio.Task[bool]]] = deque()
+        try:
+            async for name in self._storage.repositories(after=after):
+                if is_wanted(name, self._options.repositories):
+                    if len(under_way) == _REPOSITORIES:
+                        await self._finish(*under_way.popleft())
+                    under_way.append((name, asyncio.create_task(self._warm_repository(name))))
+            while under_way:
+                await self._finish(*under_way.popleft())
+        finally:
+            for _, task in under_way:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
         await self._look_again(wait_for_all=True)
         self.report.is_complete = True
         return self.report
 
-    async def _warm_repository(self, name: str) -> None:
+    async def _finish(self, name: str, task: asyncio.Task[bool]) -> None:
+        """Wait for a repository, in the order in which they are walked."""
+        is_whole = await task
+        self.report.repositories += 1
+        self._passed_over = self._passed_over or not is_whole
+        if not self._passed_over:
+            self._later(self._keyspace.cache.repository_scoped(name), self._storage.blobs(name), [], last_of=name)
+
+    async def _warm_repository(self, name: str) -> bool:
+        """Whether all of its links could be listed."""
         cache = self._keyspace.cache.repository_scoped(name)
         try:
             for links in (self._storage.blobs(name), self._storage.manifests(name)):
@@ -121,10 +144,8 @@ class Warm:
                     await self._keep_to_the_rate(len(digests))
         except StorageError as error:  # a listing: what is left of this repository is left as it is
             self._not_told(error)
-            self._passed_over = True
-        self.report.repositories += 1
-        if not self._passed_over:
-            self._later(cache, self._storage.blobs(name), [], last_of=name)
+            return False
+        return True
 
     async def _fill(self, cache: RedisRepositoryCache, backend: BlobStatter, digests: Sequence[Digest]) -> list[Digest]:
         """Fill those that are not known, by the rule of a read-through; which may have been written."""
@@ -134,7 +155,7 @@ class Warm:
         report.seen += len(digests)
         report.known += len(known)
         tokens = await persist(lambda: cache.take_tokens(unknown))
-        answers = await at_once(partial(_stat, backend), unknown, self._objects_at_once)
+        answers = await at_once(partial(self._stat, backend), unknown, len(unknown))
         report.absent += answers.count(None)
         self._not_told(*answers)
         entries = [
@@ -157,29 +178,32 @@ class Warm:
             self._waiting += len(digests)
 
     async def _look_again(self, *, wait_for_all: bool = False) -> None:
+        if self._looking.locked() and self._waiting < _WAITING:
+            return  # somebody else does
         loop = asyncio.get_running_loop()
-        while self._batches:
-            remaining = self._batches[0].due - loop.time()
-            if remaining > 0:
-                if not wait_for_all and self._waiting < _WAITING:
-                    return
-                await asyncio.sleep(remaining)
-            due: list[_Batch] = []
-            looked_at = 0
-            for batch in self._batches:
-                if batch.due > loop.time() or looked_at >= _BATCH:
-                    break
-                due.append(batch)
-                looked_at += len(batch.digests)
-            await self._clear_what_has_vanished(due)
-            for batch in due:
-                self._batches.popleft()
-                self._waiting -= len(batch.digests)
-                self.report.last = batch.last_of or self.report.last
+        async with self._looking:
+            while self._batches:
+                remaining = self._batches[0].due - loop.time()
+                if remaining > 0:
+                    if not wait_for_all and self._waiting < _WAITING:
+                        return
+                    await asyncio.sleep(remaining)
+                due: list[_Batch] = []
+                looked_at = 0
+                for batch in self._batches:
+                    if batch.due > loop.time() or looked_at >= _BATCH:
+                        break
+                    due.append(batch)
+                    looked_at += len(batch.digests)
+                await self._clear_what_has_vanished(due)
+                for batch in due:
+                    self._batches.popleft()
+                    self._waiting -= len(batch.digests)
+                    self.report.last = batch.last_of or self.report.last
 
     async def _clear_what_has_vanished(self, batches: Sequence[_Batch]) -> None:
         looked_at = [(batch, digest) for batch in batches for digest in batch.digests]
-        answers = await at_once(lambda one: _stat(one[0].backend, one[1]), looked_at, self._objects_at_once)
+        answers = await at_once(lambda one: self._stat(one[0].backend, one[1]), looked_at, len(looked_at))
         self._not_told(*answers)
         for (batch, digest), answer in zip(looked_at, answers, strict=True):
             if answer is None and await self._keyspace.clear(batch.cache.name, digest):
@@ -192,6 +216,13 @@ class Warm:
                 if len(self.report.troubles) < _TROUBLES:
                     self.report.troubles.append(str(error))
 
+    async def _stat(self, backend: BlobStatter, digest: Digest) -> Descriptor | None:
+        async with self._turns:
+            try:
+                return await backend.stat(digest)
+            except BlobUnknownError:
+                return None
+
     @property
     def _batch_size(self) -> int:
         """No more than the rate permits in a second, or each batch would be a burst."""
@@ -203,13 +234,6 @@ class Warm:
             now = asyncio.get_running_loop().time()
             self._next = max(self._next, now) + count / self._options.rate
             await asyncio.sleep(self._next - now)
-
-
-async def _stat(backend: BlobStatter, digest: Digest) -> Descriptor | None:
-    try:
-        return await backend.stat(digest)
-    except BlobUnknownError:
-        return None
 
 
 async def _batches(digests: AsyncIterator[Digest], size: int) -> AsyncIterator[list[Digest]]:
