@@ -47,7 +47,8 @@ class Descriptor:
     """What a registry answers about a blob (OCI Image Specification, descriptor.md).
 
     ``digest`` is the blob's own (canonical) digest, ``size`` its length in bytes (0 to 2**63-1),
-    ``media_type`` its type, which may be empty in what a cache returns, never in what is set.
+    ``media_type`` its type: at most 1,024 printable ASCII characters (RFC 6838 and parameters), fit for a header. It
+    may be empty in what a cache returns, never in what is set.
 
     :raises InvalidDescriptorError: a part is of the wrong type or out of range.
     """

@@ -1,4 +1,4 @@
-"""Every exception that leaves this library, apart from ``asyncio.CancelledError``.
+"""Every exception that leaves caches, read-through and storage, apart from ``asyncio.CancelledError``.
 
 Each carries the values a handler needs as attributes, and survives pickling.
 """

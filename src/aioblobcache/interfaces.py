@@ -31,6 +31,9 @@ class BlobStatter(Protocol):
         """Describe the blob.
 
         :raises BlobUnknownError: it is not known here.
+        :raises InvalidDigestError: ``digest`` is not one.
+        :raises CacheUnavailableError: a cache could not be asked; what a read-through goes on without.
+        :raises StorageError: storage could not tell, which is never absence.
         """
         ...
 
@@ -42,6 +45,8 @@ class BlobStore(BlobStatter, Protocol):
         """Remove the blob.
 
         :raises BlobUnknownError: there is nothing to remove.
+        :raises InvalidDigestError: ``digest`` is not one.
+        :raises StorageError: storage refused, or could not tell.
         """
         ...
 
@@ -52,7 +57,9 @@ class BlobDescriptorService(BlobStatter, Protocol):
     async def set_descriptor(self, digest: str, descriptor: Descriptor, /) -> None:
         """Keep ``descriptor`` under ``digest``: the caller vouches that the blob is there now.
 
-        :raises InvalidDescriptorError: it has no media type, or is another blob's.
+        :raises InvalidDescriptorError: it has no media type, or is another blob's; nothing was written.
+        :raises InvalidDigestError: ``digest`` is not one.
+        :raises CacheUnavailableError: there was no confirmation: it may still take effect.
         """
         ...
 
@@ -60,6 +67,8 @@ class BlobDescriptorService(BlobStatter, Protocol):
         """Forget what is kept under ``digest``.
 
         :raises BlobUnknownError: nothing was known.
+        :raises InvalidDigestError: ``digest`` is not one.
+        :raises CacheUnavailableError: there was no confirmation: it may still take effect.
         """
         ...
 
@@ -81,6 +90,8 @@ class FillToken:
 
     Equal tokens of one blob mean that nothing has cleared the blob between their takings.
     ``permits_fill`` is false where a clear was met: what the backend answers may already be old.
+    ``guards`` is what stands in each guard, the repository's and then the blob's own; globally that alone. It means
+    nothing to anybody else.
     """
 
     guards: tuple[bytes, ...]
@@ -103,7 +114,11 @@ class GuardedDescriptorService(BlobDescriptorService, Protocol):
         ...
 
     async def take_token(self, digest: str, /) -> FillToken:
-        """Take the token of a miss, before the backend is asked; misses of one blob share it."""
+        """Take the token of a miss, before the backend is asked; misses of one blob share it.
+
+        :raises InvalidDigestError: ``digest`` is not one.
+        :raises CacheUnavailableError: there is none to be had, and nothing may be filled.
+        """
         ...
 
     async def fill(self, digest: str, descriptor: Descriptor, token: FillToken, /) -> bool:
@@ -114,6 +129,8 @@ class GuardedDescriptorService(BlobDescriptorService, Protocol):
         was taken for that.
 
         :raises InvalidDescriptorError: as for ``set_descriptor``.
+        :raises InvalidDigestError: ``digest`` is not one.
+        :raises CacheUnavailableError: there was no confirmation; executed late, it does no harm.
         """
         ...
 

@@ -87,6 +87,8 @@ class CachedBlobStatter:
     A cache fault never fails a request that the backend can answer. Concurrent misses of one blob
     ask the backend once. In handlers that make a service for each request, take the services from a
     :class:`CachedRegistry`, which keeps the calls under way in common.
+
+    :raises ConfigurationError: a cache that cannot be filled under guard, or what is no observer.
     """
 
     def __init__(
@@ -114,6 +116,8 @@ class CachedBlobStatter:
 
         :raises BlobUnknownError: the backend does not know it.
         :raises InvalidDigestError: ``digest`` is not one.
+        :raises InvalidDescriptorError: the backend answered for another blob.
+        :raises StorageError: a storage of this library could not tell.
         """
         digest = Digest(digest)
         token: FillToken | None = None
@@ -286,6 +290,8 @@ class CachedRegistry:
 
     ``cache`` is one of this library's providers, which the application opens and closes; ``storage``
     has ``blobs(name)`` and ``manifests(name)``, as :class:`aioblobcache.storage.RegistryStorage` has.
+
+    :raises ConfigurationError: a cache that cannot be filled under guard, or what is no observer.
     """
 
     def __init__(

@@ -176,6 +176,7 @@ class _RedisService:
         harmless. The token is spent.
 
         :raises InvalidDescriptorError: no media type, or another blob's; nothing was sent.
+        :raises InvalidDigestError: ``digest`` is not one; nothing was sent.
         :raises CacheUnavailableError: no confirmation within ``timeout``.
         """
         digest = Digest(digest)
@@ -186,19 +187,20 @@ class _RedisService:
         with self._writing(digest):
             return await self._engine.run_here_or_nowhere(steps)
 
-    async def fill_many(self, entries: Sequence[tuple[Digest, Descriptor, FillToken]]) -> list[bool]:
+    async def fill_many(self, entries: Sequence[tuple[str, Descriptor, FillToken]]) -> list[bool]:
         """The same for several blobs, in one round trip for all (in a Cluster: for each step of a fill).
 
         :raises InvalidDescriptorError: one has no media type, or is another blob's; nothing was sent.
         :raises CacheUnavailableError: no confirmation within ``timeout``: some may be written.
         """
-        for digest, descriptor, _ in entries:
+        wanted = [(Digest(digest), descriptor, token) for digest, descriptor, token in entries]
+        for digest, descriptor, _ in wanted:
             require_cacheable(digest, descriptor)
-        fills = {place: steps for place, entry in enumerate(entries) if (steps := self._fill_steps(*entry))}
-        with self._writing(*(digest for digest, _, _ in entries)):
+        fills = {place: steps for place, entry in enumerate(wanted) if (steps := self._fill_steps(*entry))}
+        with self._writing(*(digest for digest, _, _ in wanted)):
             outcomes = await self._engine.run_all_here_or_nowhere([*fills.values()])
         written = dict(zip(fills, outcomes, strict=True))
-        return [written.get(place, False) for place in range(len(entries))]
+        return [written.get(place, False) for place in range(len(wanted))]
 
     def _fill_steps(self, digest: Digest, descriptor: Descriptor, token: FillToken) -> Steps:
         """How to fill; no steps: the token does not permit it."""

@@ -76,6 +76,7 @@ class RegistryApi:
                 f"redirect=True needs a store that signs URLs, not a {type(storage.store).__name__}"
             )
         self._authorize = authorize
+        self._storage = storage
         self._listings = Listings(storage)
         self._referrers = Referrers(storage) if referrers else None
         self._storage_answers = True
@@ -143,7 +144,7 @@ class RegistryApi:
         found = await self._referrers.of(route.name, subject)
         if found is None:
             raise Problem(NOT_HERE)
-        if not found and not await self._listings.exists(route.name):
+        if not found and not await self._storage.tags(route.name).is_repository():
             raise Problem(NAME_UNKNOWN, {"name": route.name})
         headers = {"Content-Type": media_types.OCI_INDEX}
         wanted = request.query.get("artifactType")

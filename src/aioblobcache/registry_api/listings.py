@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from ..names import validate_repository_name
 from ..storage import RegistryStorage
 from .messages import Request, Response, json_response
 from .paging import link_to_next, page_asked_for
@@ -49,7 +48,3 @@ class Listings:
                     break
                 names.append(name)
         return json_response({"repositories": names}, headers=headers)
-
-    async def exists(self, name: str) -> bool:
-        """Whether there is such a repository."""
-        return await self._storage.tags(validate_repository_name(name)).names() is not None

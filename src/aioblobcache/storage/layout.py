@@ -21,7 +21,11 @@ def _as_prefix(root: str) -> str:
 
 @attrs.frozen
 class StorageLayout:
-    """Where things are, as CNCF Distribution keeps them: paths of objects, without a leading slash."""
+    """Where things are, as CNCF Distribution keeps them (registry/storage/paths.go): paths of objects, without a
+    leading slash.
+
+    :raises ConfigurationError: ``root`` is no path of plain folder names.
+    """
 
     root: str = attrs.field(default="", converter=_as_prefix)
 

@@ -26,7 +26,8 @@ def is_tag(text: str) -> bool:
 
 
 class Tags:
-    """The tags of one repository; made by :meth:`RegistryStorage.tags`."""
+    """The tags of one repository (OCI Distribution Specification v1.1, "Pulling manifests"); made by
+    :meth:`RegistryStorage.tags`."""
 
     def __init__(self, objects: Objects, layout: StorageLayout, name: str) -> None:
         self._objects = objects
@@ -34,7 +35,7 @@ class Tags:
         self.name = name
 
     async def resolve(self, tag: str) -> Digest | None:
-        """The digest of the manifest that ``tag`` names; ``None``: there is no such tag.
+        """The digest of the manifest that ``tag`` names; ``None``: there is no such tag, or its link is broken.
 
         :raises StorageError: the store could not tell.
         """
@@ -53,9 +54,17 @@ class Tags:
         :raises StorageError: the listing failed.
         """
         found = await self._objects.folders(self._layout.tags(self.name))
-        if not found and not await self._is_repository():
+        if not found and not await self.is_repository():
             return None
         return sorted(filter(is_tag, found))
+
+    async def is_repository(self) -> bool:
+        """Whether there is such a repository, with or without tags; one listing of a few folders.
+
+        :raises StorageError: the listing failed.
+        """
+        children = await self._objects.folders(f"{self._layout.repositories}/{self.name}")
+        return not children.isdisjoint(("_layers", "_manifests"))
 
     async def remove(self, tag: str) -> bool:
         """Remove a tag and its history; whether there was one. What it named stays.
@@ -91,10 +100,6 @@ class Tags:
             if isinstance(outcome, BaseException):
                 raise outcome
         return [tag for tag, removed in zip(tags, outcomes, strict=True) if removed]
-
-    async def _is_repository(self) -> bool:
-        children = await self._objects.folders(f"{self._layout.repositories}/{self.name}")
-        return not children.isdisjoint(("_layers", "_manifests"))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.name}>"
