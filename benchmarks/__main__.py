@@ -12,6 +12,7 @@ from rich.console import Console
 from aioblobcache.cli.embedded import sigterm_exits
 
 from .contest import Settings, run_contest
+from .fleet_check import check_fleets
 from .jobs import SOME_NEAR_JOBS
 from .layers import layers_table, measure_layers
 from .page import Kept, page, with_summary
@@ -173,6 +174,31 @@ def upkeep(
     measured.write(output)
     console.print(upkeep_figures([measured]), markup=False, soft_wrap=True)
     console.print(f"every round: {output}")
+
+
+@app.command
+def fleet(*, warm_up: float = 30.0, seconds: float = 50.0, output: Path = Path("build/benchmarks/fleet.json")) -> None:
+    """Simulate fleets of processes with near caches, and run the same on this machine, beside each other.
+
+    The whole takes about six minutes.
+
+    Parameters
+    ----------
+    warm_up
+        How long near caches may fill before anything is counted.
+    seconds
+        How long it is counted.
+    output
+        The JSON file.
+    """
+    console = Console()
+    with sigterm_exits():
+        check = check_fleets(warm_up, seconds, console.print)
+    check.write(output)
+    for number in range(len(check.fleets)):
+        off = ", ".join(f"{name} {deviation:+.1%}" for name, deviation in check.deviations(number).items())
+        console.print(f"fleet {number + 1}, simulated against real: {off}", soft_wrap=True)
+    console.print(f"all figures: {output}")
 
 
 @app.command(name="page")

@@ -1,0 +1,75 @@
+"""The simulated fleet: what it does where one can say beforehand what it must do; and beside real processes."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from benchmarks.fleet import BEATS, Fleet, simulate
+from benchmarks.fleet_check import _run
+from benchmarks.server import running_server
+
+SMALL = Fleet(processes=2, stats=2_000, blobs=500, repositories=20, near_cache=1_000)
+
+
+def forecast(fleet, **options):
+    return simulate(fleet, **{"processes": fleet.processes, "warm_up": 5, "seconds": 10, **options})
+
+
+def test_without_changes_each_blob_is_asked_for_once_in_its_age():
+    found = forecast(attrs.evolve(SMALL, max_age=1_000.0), warm_up=200)
+    assert found.hit_ratio == 1
+    assert found.tracked_keys == 2 * SMALL.blobs + SMALL.repositories
+    assert found.commands == BEATS * SMALL.processes
+
+
+def test_without_a_near_cache_worth_the_name_redis_is_asked():
+    found = forecast(attrs.evolve(SMALL, near_cache=1))
+    assert found.hit_ratio < 0.1
+    assert found.misses == pytest.approx(0.95 * SMALL.stats, rel=0.1)
+
+
+def test_a_push_drops_what_every_process_keeps_of_the_repository():
+    still, pushed = (forecast(attrs.evolve(SMALL, repositories=1, pushes=rate)) for rate in (0, 50))
+    assert still.hit_ratio > 0.9
+    assert pushed.hit_ratio < still.hit_ratio / 3  # twenty questions between two pushes
+    assert pushed.invalidations == pytest.approx(50 * SMALL.processes, rel=0.2)
+
+
+def test_a_process_that_is_restarted_begins_with_nothing_and_is_another_client():
+    found = forecast(attrs.evolve(SMALL, life=1.0))
+    assert found.hit_ratio < forecast(SMALL).hit_ratio
+    assert found.tracked_pairs > 2 * forecast(SMALL).tracked_pairs
+
+
+def test_nothing_is_served_for_longer_than_max_staleness_whatever_the_network_does():
+    fleet = attrs.evolve(SMALL, deletes=200, silences=1.0, silence=5.0, max_staleness=0.8)
+    found = forecast(fleet)
+    assert found.served_stale > 0
+    assert 0.2 < max(found.staleness) < 0.8
+    assert forecast(attrs.evolve(fleet, silences=0.0)).served_stale < found.served_stale / 10
+
+
+def test_few_processes_stand_for_many():
+    many = Fleet(processes=16, stats=16_000, blobs=5_000, repositories=50, near_cache=1_000, pushes=20, deletes=5)
+    whole, sample = forecast(many), forecast(many, processes=4)
+    for figure in ("hit_ratio", "misses", "commands", "invalidations", "tracked_keys", "tracked_pairs"):
+        assert getattr(sample, figure) == pytest.approx(getattr(whole, figure), rel=0.1), figure
+
+
+def test_fewer_processes_for_a_repository_keep_more_of_it_and_are_told_less():
+    fleet = Fleet(processes=16, stats=16_000, blobs=5_000, repositories=160, near_cache=300, pushes=20, deletes=5)
+    all_of_them, few = forecast(fleet), forecast(attrs.evolve(fleet, sharers=2))
+    assert few.hit_ratio > all_of_them.hit_ratio
+    assert few.invalidations < all_of_them.invalidations / 4
+    assert few.misses / (1 - few.hit_ratio) == pytest.approx(fleet.stats, rel=0.05)
+
+
+def test_real_processes_do_what_was_forecast(tmp_path):
+    """In short; the figures that are kept are within a fifth, which takes minutes."""
+    fleet = attrs.evolve(SMALL, blobs=5_000, repositories=50, pushes=10, deletes=5, life=4)
+    said = simulate(fleet, processes=2, warm_up=3, seconds=5)
+    with running_server(tmp_path) as server:
+        seen = _run(fleet, server, 3, 5)
+    for figure in ("hit_ratio", "misses", "commands", "tracked_keys", "tracked_pairs"):
+        assert getattr(said, figure) == pytest.approx(getattr(seen, figure), rel=0.3), figure
