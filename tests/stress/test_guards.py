@@ -97,12 +97,12 @@ async def trouble(workers, draw, done):
         if not workers.go_on:
             return
         await asyncio.sleep(draw.random() * 0.1)
-        place = draw.randrange(len(ROLES))
-        role, process = workers.running[place]
-        if number % 4 == 3 and role != "clear":
+        if number % 4 == 3:
+            place = draw.choice([place for place, (role, _) in enumerate(workers.running) if role != "clear"])
             await asyncio.to_thread(workers.kill, place)
             done["killed"] += 1
             continue
+        _, process = draw.choice(workers.running)
         process.send_signal(signal.SIGSTOP)
         try:
             await asyncio.sleep(draw.random() * 3 * GUARD_TTL)
