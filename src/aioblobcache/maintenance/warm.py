@@ -155,7 +155,7 @@ class Warm:
         report.seen += len(digests)
         report.known += len(known)
         tokens = await persist(lambda: cache.take_tokens(unknown))
-        answers = await at_once(partial(self._stat, backend), unknown, len(unknown))
+        answers = await at_once(partial(self._stat, backend), unknown, self._options.objects_at_once)
         report.absent += answers.count(None)
         self._not_told(*answers)
         entries = [
@@ -203,7 +203,8 @@ class Warm:
 
     async def _clear_what_has_vanished(self, batches: Sequence[_Batch]) -> None:
         looked_at = [(batch, digest) for batch in batches for digest in batch.digests]
-        answers = await at_once(lambda one: self._stat(one[0].backend, one[1]), looked_at, len(looked_at))
+        most = self._options.objects_at_once
+        answers = await at_once(lambda one: self._stat(one[0].backend, one[1]), looked_at, most)
         self._not_told(*answers)
         for (batch, digest), answer in zip(looked_at, answers, strict=True):
             if answer is None and await self._keyspace.clear(batch.cache.name, digest):
