@@ -424,8 +424,9 @@ async def test_what_ends_a_warm_up_leaves_where_to_go_on(client, keyspace, stora
         filled.append(name)
         if len(filled) > 1:
             raise CacheUnavailableError("localhost:6379", "gone")
-        await fill(self, name)
+        is_whole = await fill(self, name)
         await self._look_again(wait_for_all=True)
+        return is_whole
 
     monkeypatch.setattr(Warm, "_warm_repository", fill_one)
     status, output, errors = await command("warm", folder)

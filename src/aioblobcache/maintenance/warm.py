@@ -128,6 +128,7 @@ class Warm:
         self._passed_over = self._passed_over or not is_whole
         if not self._passed_over:
             self._later(self._keyspace.cache.repository_scoped(name), self._storage.blobs(name), [], last_of=name)
+            await self._look_again()
 
     async def _warm_repository(self, name: str) -> bool:
         """Whether all of its links could be listed."""
