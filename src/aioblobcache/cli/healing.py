@@ -141,10 +141,11 @@ def run_and_tell(
         with sigterm_exits():
             run_behind(work())
     except (KeyboardInterrupt, SystemExit) as end:
-        if isinstance(end, SystemExit) and not done():
-            raise
-        tell()
-        screen.aside(f"Stopped. What was done is done; to go on: the same command{hint()}")
+        was_stopped = isinstance(end, KeyboardInterrupt)
+        if was_stopped or done():
+            tell()
+        if was_stopped or hint():  # behind a brake there is nothing to go on with
+            screen.aside(f"Stopped. What was done is done; to go on: the same command{hint()}")
         raise
     tell()
 
