@@ -331,12 +331,11 @@ def simulate(fleet: Fleet, *, processes: int, warm_up: float, seconds: float, se
     ]
     hits, misses, invalidations = (sum(column) / seconds / share for column in zip(*counted, strict=True))
     pairs = sum(map(len, run.readers.values()))
-    writes = fleet.pushes + 2 * fleet.deletes
     stale = sorted(run.stale)
     return Forecast(
         hit_ratio=hits / (hits + misses),
         misses=misses,
-        commands=3 * misses + BEATS / fleet.max_staleness * fleet.processes * fleet.nodes + writes,
+        commands=3 * misses + BEATS / fleet.max_staleness * fleet.processes * fleet.nodes + _writes(fleet),
         invalidations=invalidations,
         tracked_keys=_read(run, warm_up + seconds, warm_up + seconds, fleet.served_by),
         tracked_pairs=pairs / share,
@@ -346,6 +345,11 @@ def simulate(fleet: Fleet, *, processes: int, warm_up: float, seconds: float, se
         served_stale=len(stale) / seconds / share / (hits + misses),
         staleness=tuple(stale[:: max(1, len(stale) // 1000)] + stale[-1:]),
     )
+
+
+def _writes(fleet: Fleet) -> float:
+    """Commands of pushes and deletes: a script each, or three steps of a Cluster. What is deleted is pushed again."""
+    return (fleet.pushes + 2 * fleet.deletes) * (1 if fleet.nodes == 1 else 3)
 
 
 def _read(run: _Simulation, elapsed: float, wanted: float, readers: int) -> float:

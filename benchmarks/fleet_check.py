@@ -10,7 +10,7 @@ import random
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import reduce
 from itertools import chain
 from operator import add
@@ -25,9 +25,8 @@ from .fleet import Fleet, Forecast, blob_of, name_of, popularity, simulate
 from .fleet_process import FleetProcess, NearCounts
 from .machine import machine_of
 from .rounds import write_rounds
-from .server import Server, running_server
+from .server import Server, running_cluster, running_server
 from .server_costs import MEDIA_TYPE, ServerCosts, kept, measure_costs
-from .tree import send
 
 __all__ = ["CHECKED", "Check", "Seen", "check_fleets"]
 
@@ -37,12 +36,13 @@ _ALIKE: Final = Fleet(
 )
 
 # One process and four, which ask as much each; then more pushes, images of ten layers and a skew that is more even;
-# then near caches that hold everything, whose answers grow too old.
+# then near caches that hold everything, whose answers grow too old; then a Cluster.
 CHECKED: Final = (
     _ALIKE,
     attrs.evolve(_ALIKE, processes=4, stats=8_000),
     attrs.evolve(_ALIKE, processes=4, stats=6_000, pushes=60, deletes=20, skew=0.8, near_cache=20_000, image=10),
     attrs.evolve(_ALIKE, processes=4, stats=8_000, near_cache=50_000, max_age=8.0, life=1e6, image=10),
+    attrs.evolve(_ALIKE, processes=4, stats=6_000, nodes=3),
 )
 
 
@@ -104,7 +104,7 @@ def check_fleets(warm_up: float, seconds: float, say: Callable[[str], None]) -> 
         say(f"{fleet.processes} processes, {fleet.stats:,.0f} stats a second: simulated")
         forecasts.append(simulate(fleet, processes=fleet.processes, warm_up=warm_up, seconds=seconds))
         say("the same, real")
-        with tempfile.TemporaryDirectory() as folder, running_server(Path(folder)) as running:
+        with tempfile.TemporaryDirectory() as folder, _servers_of(fleet, Path(folder)) as running:
             server = running.version()
             seen.append(_run(fleet, running, warm_up, seconds))
     say("what it takes of a server")
@@ -114,21 +114,21 @@ def check_fleets(warm_up: float, seconds: float, say: Callable[[str], None]) -> 
     return Check(date, machine_of(), server, warm_up, seconds, list(CHECKED), forecasts, seen, costs)
 
 
+def _servers_of(fleet: Fleet, folder: Path) -> AbstractContextManager[Server]:
+    return running_server(folder) if fleet.nodes == 1 else running_cluster(folder, fleet.nodes)
+
+
 def _run(fleet: Fleet, server: Server, warm_up: float, seconds: float) -> Seen:
-    [client] = server.nodes
-    client.config_set("save", "")
-    send(server.address, chain.from_iterable(kept(fleet, number) for number in range(fleet.blobs)))
+    server.send(chain.from_iterable(kept(fleet, number) for number in range(fleet.blobs)))
     with ExitStack() as stack:
-        processes = [
-            stack.enter_context(FleetProcess(server.address, number, fleet)) for number in range(fleet.processes)
-        ]
+        processes = [stack.enter_context(FleetProcess(server.url, number, fleet)) for number in range(fleet.processes)]
         for process in processes:
             process.counts()  # it has begun
         return asyncio.run(_watch(fleet, server, processes, warm_up, seconds))
 
 
 async def _watch(fleet: Fleet, server: Server, processes: list[FleetProcess], warm_up: float, seconds: float) -> Seen:
-    async with RedisBlobDescriptorCache.from_url(f"redis://{server.address}/0", timeout=10.0) as cache:
+    async with RedisBlobDescriptorCache.from_url(server.url, timeout=10.0) as cache:
         writer = _Writer(cache, fleet)
         async with asyncio.TaskGroup() as group:  # a writer that fails ends it all
             writing = [
@@ -140,7 +140,7 @@ async def _watch(fleet: Fleet, server: Server, processes: list[FleetProcess], wa
             await asyncio.sleep(seconds)
             near = await _counts(processes) - before
             done, elapsed = _commands(server) - commands, time.monotonic() - began
-            info = server.nodes[0].info("all")
+            tracking = [node.info("stats") for node in server.nodes]
             for task in writing:
                 task.cancel()
     return Seen(
@@ -148,8 +148,8 @@ async def _watch(fleet: Fleet, server: Server, processes: list[FleetProcess], wa
         misses=near.misses / elapsed,
         commands=done / elapsed,
         invalidations=near.invalidations / elapsed,
-        tracked_keys=info["tracking_total_keys"],
-        tracked_pairs=info["tracking_total_items"],
+        tracked_keys=sum(own["tracking_total_keys"] for own in tracking),
+        tracked_pairs=sum(own["tracking_total_items"] for own in tracking),
     )
 
 
@@ -158,10 +158,15 @@ async def _counts(processes: list[FleetProcess]) -> NearCounts:
 
 
 def _commands(server: Server) -> int:
-    """Those that clients have sent: three for each stat. The server counts what scripts call under the same names."""
-    called = server.nodes[0].info("commandstats")
+    """Those that clients have sent: three for each stat.
+
+    A server counts what scripts call under the same names; so the DEL that a Cluster's clear ends with is not among
+    them.
+    """
+    called = [node.info("commandstats") for node in server.nodes]
     stats, beats, writes = (
-        called.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("sismember", "role", "evalsha")
+        sum(own.get(f"cmdstat_{name}", {"calls": 0})["calls"] for own in called)
+        for name in ("sismember", "role", "evalsha")
     )
     return int(3 * stats + beats + writes)
 

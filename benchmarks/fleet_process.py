@@ -1,4 +1,4 @@
-"""One process of a real fleet: ``python -m benchmarks.fleet_process ADDRESS NUMBER FLEET``.
+"""One process of a real fleet: ``python -m benchmarks.fleet_process URL NUMBER FLEET``.
 
 It asks as many stats a second as a process of the simulated one, drawn in the same way, and is restarted as often. Each
 line on standard input makes it print what its near cache has done so far.
@@ -47,12 +47,12 @@ class NearCounts:
 class FleetProcess:
     """The process, for who has started it."""
 
-    def __init__(self, address: str, number: int, fleet: Fleet) -> None:
+    def __init__(self, url: str, number: int, fleet: Fleet) -> None:
         command = [
             sys.executable,
             "-m",
             "benchmarks.fleet_process",
-            address,
+            url,
             str(number),
             json.dumps(attrs.asdict(fleet)),
         ]
@@ -81,8 +81,8 @@ class FleetProcess:
 
 
 class _Asking:
-    def __init__(self, address: str, number: int, fleet: Fleet) -> None:
-        self._url = f"redis://{address}/0"
+    def __init__(self, url: str, number: int, fleet: Fleet) -> None:
+        self._url = url
         self._number = number
         self._fleet = fleet
         self._before = NearCounts()
@@ -139,8 +139,8 @@ class _Asking:
             raise AssertionError(f"{found} where blob {number} is kept")
 
 
-async def _main(address: str, number: str, fleet: str) -> None:
-    asking = _Asking(address, int(number), Fleet(**json.loads(fleet)))
+async def _main(url: str, number: str, fleet: str) -> None:
+    asking = _Asking(url, int(number), Fleet(**json.loads(fleet)))
     running = asyncio.create_task(asking.run())
     while await asyncio.to_thread(sys.stdin.readline):
         if running.done():

@@ -5,21 +5,27 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from redis import Redis
 
 from aioblobcache.cli.embedded import embedded_valkey
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key, slot_of
+from aioblobcache.redis.resp import Request, encode
 from aioblobcache.redis.slotmap import SLOTS
 
 from .corpus import MIRROR, Blob
 
 __all__ = ["Server", "ServerCounts", "free_port", "running_cluster", "running_server"]
+
+# Requests that are sent before their replies are read, and what comes after them.
+_PIECE: Final = 4_000
+_END: Final = b"no more"
 
 
 @attrs.frozen
@@ -52,28 +58,36 @@ class Server:
         """``host:port`` of the first node."""
         return f"{self.host}:{self.port}"
 
+    @property
+    def url(self) -> str:
+        """What a provider is made from."""
+        return f"redis://{self.address}/0" if len(self.nodes) == 1 else f"redis+cluster://{self.address}"
+
     def load(self, blobs: list[Blob]) -> None:
-        """Keep the blobs as Distribution does, and take no snapshots meanwhile."""
-        lines: list[list[str]] = [[] for _ in self.nodes]
+        """Keep the blobs as Distribution does."""
+        self.send(request for blob in blobs for request in _kept(blob))
 
-        def write(command: str, key: bytes, words: str) -> None:
-            lines[slot_of(key) * len(self.nodes) // SLOTS].append(f"{command} {key.decode()} {words}")
+    def send(self, requests: Iterable[Request]) -> None:
+        """Send requests that are each answered by a number to the nodes of their keys, and take no snapshots."""
+        pending = iter(requests)
+        with ExitStack() as stack:
+            connections = []
+            for node in self.nodes:
+                node.config_set("save", "")
+                settings = node.connection_pool.connection_kwargs
+                address = settings["host"], settings["port"]
+                connections.append(stack.enter_context(socket.create_connection(address)))
+            while piece := list(islice(pending, _PIECE)):
+                for connection, own in zip(connections, self._by_node(piece), strict=True):
+                    _send(connection, own)
 
-        for blob in blobs:
-            descriptor = descriptor_key(blob.digest)
-            write("HSET", descriptor, f"digest {blob.digest} size {blob.size}")
-            write("HSETNX", descriptor, f"mediatype {blob.media_type}")
-            for name in (blob.repository, MIRROR):
-                write("HSET", override_key(name, blob.digest), f"mediatype {blob.media_type}")
-                write("SADD", membership_key(name), blob.digest)
-        for node, own in zip(self.nodes, lines, strict=True):
-            node.config_set("save", "")
-            settings = node.connection_pool.connection_kwargs
-            with socket.create_connection((settings["host"], settings["port"])) as connection:
-                connection.sendall("\r\n".join([*own, "PING", ""]).encode())
-                replies = b""
-                while not replies.endswith(b"+PONG\r\n"):
-                    replies = replies[-16:] + connection.recv(1 << 20)
+    def _by_node(self, requests: list[Request]) -> list[list[Request]]:
+        if len(self.nodes) == 1:
+            return [requests]
+        of_nodes: list[list[Request]] = [[] for _ in self.nodes]
+        for request in requests:
+            of_nodes[slot_of(request[1]) * len(self.nodes) // SLOTS].append(request)
+        return of_nodes
 
     def counts(self) -> ServerCounts:
         """What it has done so far."""
@@ -92,6 +106,25 @@ class Server:
         info = self.nodes[0].info("server")
         name = info.get("server_name", "redis")
         return f"{name} {info.get(f'{name}_version', info['redis_version'])}"
+
+
+def _kept(blob: Blob) -> Iterator[Request]:
+    digest, media_type = blob.digest.encode(), blob.media_type.encode()
+    descriptor = descriptor_key(blob.digest)
+    yield (b"HSET", descriptor, b"digest", digest, b"size", b"%d" % blob.size)
+    yield (b"HSETNX", descriptor, b"mediatype", media_type)
+    for name in (blob.repository, MIRROR):
+        yield (b"HSET", override_key(name, blob.digest), b"mediatype", media_type)
+        yield (b"SADD", membership_key(name), digest)
+
+
+def _send(connection: socket.socket, requests: list[Request]) -> None:
+    connection.sendall(encode([*requests, (b"ECHO", _END)]))
+    replies = b""
+    while not replies.endswith(_END + b"\r\n"):
+        replies += connection.recv(1 << 20)
+    if replies.count(b":") != len(requests):
+        raise AssertionError(f"not every reply is a number: {replies[:200]!r}")
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from aioblobcache.redis.resp import Request, encode
 
 from .fleet import Fleet, blob_of, name_of
 from .server import Server
-from .tree import send
 
 __all__ = ["MEDIA_TYPE", "ServerCosts", "kept", "measure_costs"]
 
@@ -64,8 +63,7 @@ def kept(fleet: Fleet, number: int) -> Iterator[Request]:
 async def measure_costs(server: Server) -> ServerCosts:
     """Memory by MEMORY USAGE, and by how much the server grows while clients read; time by what it says it took."""
     [client] = server.nodes
-    client.config_set("save", "")
-    send(server.address, chain.from_iterable(kept(_FLEET, number) for number in range(_FLEET.blobs)))
+    server.send(chain.from_iterable(kept(_FLEET, number) for number in range(_FLEET.blobs)))
     blob = _memory(client, "*") / _FLEET.blobs
     plain, _ = await _stats_alone(server, near_cache=0)
     tracked, telling = await _stats_alone(server, near_cache=1)
@@ -81,7 +79,7 @@ async def measure_costs(server: Server) -> ServerCosts:
         full = client.info("all")
         pairs = full["tracking_total_items"] - after["tracking_total_items"]
         reader = (full["used_memory_dataset"] - after["used_memory_dataset"]) / pairs
-    async with RedisBlobDescriptorCache.from_url(f"redis://{server.address}/0") as cache:
+    async with RedisBlobDescriptorCache.from_url(server.url) as cache:
         await cache.repository_scoped(name_of(_FLEET, 0)).take_token(blob_of(_FLEET.blobs))
     wire = [after[f"total_net_{way}_bytes"] - before[f"total_net_{way}_bytes"] for way in ("input", "output")]
     return ServerCosts(
@@ -125,7 +123,7 @@ async def _stats_alone(server: Server, *, near_cache: int) -> tuple[float, float
     async with AsyncExitStack() as stack:
         caches = [
             await stack.enter_async_context(
-                RedisBlobDescriptorCache.from_url(f"redis://{server.address}/0", timeout=10.0, near_cache=near_cache)
+                RedisBlobDescriptorCache.from_url(server.url, timeout=10.0, near_cache=near_cache)
             )
             for _ in range(_CONNECTIONS)
         ]

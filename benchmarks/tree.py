@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -21,7 +20,7 @@ from aioblobcache import BlobUnknownError, Descriptor, Digest
 from aioblobcache.maintenance import Fault, InRepository, Note
 from aioblobcache.media_types import OCI_MANIFEST, OCTET_STREAM
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
-from aioblobcache.redis.resp import Request, encode
+from aioblobcache.redis.resp import Request
 from aioblobcache.storage import StorageLayout
 
 __all__ = [
@@ -35,7 +34,6 @@ __all__ = [
     "planted",
     "repository_of",
     "require_cached",
-    "send",
     "write_tree",
 ]
 
@@ -49,10 +47,6 @@ _UNLINKED: Final = {digits: InRepository(False, size) for digits, size in _SIZE_
 _NOT_THERE: Final = InRepository(False, None)
 
 _MANIFEST: Final = b'{"schemaVersion":2,"mediaType":"%b"}' % OCI_MANIFEST.encode()
-
-# Requests that are sent before their replies are read, and what comes after them.
-_PIECE: Final = 4_000
-_END: Final = b"no more"
 
 # What a finding says: its kind, the repository or none, the blob.
 Found: TypeAlias = tuple[Fault | Note, str | None, Digest | None]
@@ -184,20 +178,6 @@ def cache_of(digest: Digest, *, name: str | None = None) -> Iterator[Request]:
     yield (b"HSET", key, b"digest", own, b"size", b"%d" % descriptor.size)
     yield (b"HSETNX", key, b"mediatype", media_type)
     yield (b"HSET", override_key(name, digest), b"mediatype", media_type)
-
-
-def send(address: str, requests: Iterable[Request]) -> None:
-    """Send requests that are each answered by a number."""
-    host, _, port = address.rpartition(":")
-    pending = iter(requests)
-    with socket.create_connection((host, int(port))) as connection:
-        while piece := list(islice(pending, _PIECE)):
-            connection.sendall(encode([*piece, (b"ECHO", _END)]))
-            replies = b""
-            while not replies.endswith(_END + b"\r\n"):
-                replies += connection.recv(1 << 20)
-            if replies.count(b":") != len(piece):
-                raise AssertionError(f"not every reply is a number: {replies[:200]!r}")
 
 
 def require_cached(client: Redis, blobs: int) -> None:

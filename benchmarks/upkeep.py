@@ -25,7 +25,7 @@ from .caretaker import AUDIT, FILL, FIND, Care, audits_without_end, take_care
 from .machine import machine_of
 from .rounds import write_rounds
 from .server import Server, running_server
-from .tree import blob, cache_of, planted, require_cached, send, write_tree
+from .tree import blob, cache_of, planted, require_cached, write_tree
 
 __all__ = ["ALONE", "AUDITED", "ELSEWHERE", "Stretch", "Upkeep", "measure_upkeep", "require_room", "upkeep_figures"]
 
@@ -113,7 +113,7 @@ def measure_upkeep(
             cares.append(take_care(0, AUDIT, server.address, blobs, tree))
             say("an audit that finds faults")
             faults = planted(blobs)
-            send(server.address, faults.requests)
+            server.send(faults.requests)
             cares.append(take_care(0, FIND, server.address, blobs))
             say("filling from memory")
             cares += [_fill(number, server, blobs, None) for number in range(rounds)]
@@ -143,8 +143,7 @@ def _grow(server: Server, tree: Path, numbers: range, say: Callable[[str], None]
 
 
 def _keep(server: Server, numbers: range) -> None:
-    server.nodes[0].config_set("save", "")
-    send(server.address, chain.from_iterable(cache_of(blob(number)) for number in numbers))
+    server.send(chain.from_iterable(cache_of(blob(number)) for number in numbers))
 
 
 def _ask_beside(

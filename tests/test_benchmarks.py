@@ -55,7 +55,6 @@ from benchmarks.tree import (
     planted,
     repository_of,
     require_cached,
-    send,
     write_tree,
 )
 from benchmarks.upkeep import ALONE, AUDITED, ELSEWHERE, Upkeep, measure_upkeep, require_room, upkeep_figures
@@ -339,7 +338,7 @@ def test_the_files_of_a_registry_say_what_its_digests_say(tmp_path):
 def kept_by_go(tmp_path):
     """A server that keeps a thousand blobs as a Go registry does."""
     with running_server(tmp_path / "valkey") as server:
-        send(server.address, (request for number in range(1_000) for request in cache_of(blob(number))))
+        server.send(request for number in range(1_000) for request in cache_of(blob(number)))
         yield server
 
 
@@ -347,7 +346,7 @@ def test_a_fault_that_nobody_planted_ends_an_audit(kept_by_go, capfd):
     care = take_care(0, AUDIT, kept_by_go.address, 1_000)
     assert (care.entries, care.in_memory) == (2_000, True)
     faults = planted(1_000)
-    send(kept_by_go.address, faults.requests)
+    kept_by_go.send(faults.requests)
     assert take_care(0, FIND, kept_by_go.address, 1_000).entries == 2_000 + faults.entries
     with pytest.raises(SystemExit, match="audit failed"):
         take_care(0, AUDIT, kept_by_go.address, 1_000)
@@ -365,7 +364,7 @@ def test_a_cache_that_is_not_filled_as_it_should_be_ends_a_run(kept_by_go):
     with pytest.raises(AssertionError, match=str(blob(0))):
         require_cached(client, 1_000)
     with pytest.raises(AssertionError, match="not every reply is a number"):
-        send(kept_by_go.address, [(b"GET", b"nothing")])
+        kept_by_go.send([(b"GET", b"nothing")])
 
 
 def test_a_tree_that_has_no_room_is_not_begun(tmp_path):

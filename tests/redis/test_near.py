@@ -273,6 +273,9 @@ def test_the_joint_lease_of_the_same_leases_is_one_and_forgotten_when_one_of_the
     assert Lease.joint({first, second, third}) is not joint
     assert Lease.joint({first}) is first
     assert not joint.is_confirmed
+    for lease in (first, second):
+        lease.renew(1.0, 60.0)
+    assert Lease.joint({first, second}).is_confirmed
     second.end()
     assert joint.is_over
     assert not first._joint

@@ -31,8 +31,10 @@ class Lease:
             return
         self.until, self.expires = until, expires
         self.is_confirmed = expires != -math.inf  # a joint one may still lack a part
-        for joint in self._joint.values():
-            joint.reckon()
+
+    def reckoned(self) -> float:
+        """Until when it is good, by all that is known now: ``until`` may say less."""
+        return self.until
 
     def end(self) -> None:
         """Drop all that rests on it."""
@@ -48,11 +50,17 @@ class Lease:
         parts = tuple(sorted(leases, key=id))
         if len(parts) == 1:
             return parts[0]
-        return parts[0]._joint.get(parts) or JointLease(parts)
+        joint = parts[0]._joint.get(parts) or JointLease(parts)
+        joint.reckoned()
+        return joint
 
 
 class JointLease(Lease):
-    """The weakest of several leases; one for each set of them."""
+    """The weakest of several leases; one for each set of them.
+
+    It follows the renewals of its parts when it is asked. Of three nodes among sixty there are 34,000 sets: to tell
+    them all of each heartbeat took a third of a processor. That a part has ended it is told at once.
+    """
 
     __slots__ = ("_parts",)
 
@@ -61,11 +69,11 @@ class JointLease(Lease):
         self._parts = parts
         for part in parts:
             part._joint[parts] = self
-        self.reckon()
 
-    def reckon(self) -> None:
+    def reckoned(self) -> float:
         """Follow the parts."""
         self.renew(min(part.until for part in self._parts), min(part.expires for part in self._parts))
+        return self.until
 
     def end(self) -> None:
         """The same, and let the parts forget it."""

@@ -87,10 +87,10 @@ class NearTable:
         entry = self.entries.get(digest)
         if (
             entry is not None
-            and now < entry.lease.until
             and now < entry.expires
             and entry.holds
             and entry.membership.holds
+            and (now < (lease := entry.lease).until or now < lease.reckoned())
         ):
             entry.marked = True
             self.near.hits += 1
