@@ -21,8 +21,8 @@ from aioblobcache import BlobUnknownError, CacheUnavailableError, Descriptor, Di
 from aioblobcache.redis import resp
 from aioblobcache.redis.guards import decode_token
 from aioblobcache.redis.lane import Lane
+from aioblobcache.redis.pending import RefusedError
 from aioblobcache.redis.resp import UnexpectedReplyError
-from aioblobcache.redis.slots import RefusedError
 from aioblobcache.redis.takeover import Taken
 from aioblobcache.redis.wire import GlobalScope, RepositoryScope
 from aioblobcache.redis.writes import decode_count

@@ -25,9 +25,9 @@ from .lanes import LaneMaker
 from .lease import Lease
 from .near import NearTable, Reading
 from .nodes import Node, Nodes, Serving, ask
+from .pending import PendingJointStat, RefusedError
 from .resp import Group, Reply, error_code, is_text
 from .slotmap import Endpoint, parse_redirect
-from .slots import JointStatSlot, RefusedError
 from .wire import Answer, Scope
 from .writes import ClusterWrites, Writes
 
@@ -50,7 +50,7 @@ class Cluster:
     def __init__(self, client: RedisCluster, maker: LaneMaker) -> None:
         self._nodes = Nodes(client, maker)
         self._timeout = maker.options.timeout
-        self._unsent: dict[tuple[Scope, Digest], JointStatSlot] = {}
+        self._unsent: dict[tuple[Scope, Digest], PendingJointStat] = {}
 
     @property
     def address(self) -> str:
@@ -113,7 +113,7 @@ class Cluster:
             places.setdefault(node, []).append(place)
         lanes = [node.lane() for node in places]
         reading = None if table is None else _reading(table, digest, lanes)
-        whole = JointStatSlot(scope, digest, reading, future, loop.time() + self._timeout)
+        whole = PendingJointStat(scope, digest, reading, future, loop.time() + self._timeout)
         requests = scope.encode_stat_parts(digest)
         try:
             for lane, own in zip(lanes, places.values(), strict=True):

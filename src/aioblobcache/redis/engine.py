@@ -18,8 +18,8 @@ from .coherence import Coherence
 from .failures import FAILURES, cause_of, unavailable
 from .near import NearTable
 from .options import RedisOptions
+from .pending import RefusedError
 from .resp import Group, Reply, Request, error_code, is_count, is_text
-from .slots import RefusedError
 from .takeover import TakeoverError
 from .topology import Topology
 from .wire import Answer, Scope

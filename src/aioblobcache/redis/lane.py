@@ -30,8 +30,8 @@ from ..errors import CacheUnavailableError
 from .failures import cause_of, unavailable
 from .keeper import Connect, end, keep_open
 from .near import NearTable, Source
+from .pending import Pending, PendingCall, PendingPart, PendingStat, PendingStatMany, tell
 from .resp import Reply, Request, Shape, UnexpectedReplyError, encode, is_text
-from .slots import CallSlot, PartSlot, Slot, StatManySlot, StatSlot, tell
 from .stream import Stream
 from .takeover import Taken, TakeoverError
 from .wire import Answer, Scope
@@ -113,9 +113,9 @@ class Lane:
         self._failure: Exception = RedisConnectionError("not connected yet")
         self._lost = asyncio.Event()
         self._paused = False
-        self._backlog: deque[Slot] = deque()
-        self._in_flight: deque[Slot] = deque()
-        self._unsent_stats: dict[tuple[Scope, Digest], StatSlot] = {}
+        self._backlog: deque[Pending] = deque()
+        self._in_flight: deque[Pending] = deque()
+        self._unsent_stats: dict[tuple[Scope, Digest], PendingStat] = {}
         self._scheduled = False
         self._tick_deadline = 0.0
         self._head_start = _HEAD_START
@@ -149,13 +149,13 @@ class Lane:
             waiting.futures.append(future)
             return future
         reading = None if table is None or self.source is None else self.source.reading(table, digest)
-        self._unsent_stats[key] = slot = StatSlot(scope, digest, reading, future, self._tick_deadline)
-        self._backlog.append(slot)
+        self._unsent_stats[key] = pending = PendingStat(scope, digest, reading, future, self._tick_deadline)
+        self._backlog.append(pending)
         if len(self._backlog) == self._head_start and not self._in_flight:
             self._written_early = self._flush()
         return future
 
-    def enqueue(self, part: PartSlot) -> None:
+    def enqueue(self, part: PendingPart) -> None:
         """Send a part of a question, of which others go by other lanes."""
         if not self._scheduled:
             self._schedule()
@@ -171,7 +171,7 @@ class Lane:
         future: asyncio.Future[list[Answer]] = self._new_future()
         source = self.source
         readings = [] if table is None or source is None else [source.reading(table, digest) for digest in digests]
-        self._backlog.append(StatManySlot(scope, digests, readings, future, self._tick_deadline))
+        self._backlog.append(PendingStatMany(scope, digests, readings, future, self._tick_deadline))
         return future
 
     def call(self, requests: Sequence[Request], shapes: Sequence[Shape]) -> asyncio.Future[list[Reply]]:
@@ -182,7 +182,7 @@ class Lane:
         if not self._scheduled:
             self._schedule()
         future: asyncio.Future[list[Reply]] = self._new_future()
-        self._backlog.append(CallSlot(encode(requests), shapes, future, self._tick_deadline))
+        self._backlog.append(PendingCall(encode(requests), shapes, future, self._tick_deadline))
         return future
 
     def call_at_once(
@@ -197,10 +197,10 @@ class Lane:
             future.set_exception(self._unavailable())
             return future
         now = self._loop.time()
-        slot = CallSlot(encode(requests), shapes, future, now + self._timeout, answered)
-        slot.sent = now
-        self._in_flight.append(slot)
-        self._transport.write(slot.encode())
+        pending = PendingCall(encode(requests), shapes, future, now + self._timeout, answered)
+        pending.sent = now
+        self._in_flight.append(pending)
+        self._transport.write(pending.encode())
         if self._sweep_timer is None:
             self._arm_sweep()
         return future
@@ -253,41 +253,41 @@ class Lane:
 
     def _flush(self) -> int:
         """Write as many requests as may be written now, and say how many."""
-        slots: list[Slot] = []
+        taken: list[Pending] = []
         if self._transport is not None and not self._paused:
-            slots = self._take_from_backlog(self._max_in_flight - len(self._in_flight))
-            if slots:
+            taken = self._take_from_backlog(self._max_in_flight - len(self._in_flight))
+            if taken:
                 now = self._loop.time()
-                for slot in slots:
-                    slot.sent = now
-                self._in_flight.extend(slots)
-                self._transport.write(b"".join([slot.encode() for slot in slots]))
+                for pending in taken:
+                    pending.sent = now
+                self._in_flight.extend(taken)
+                self._transport.write(b"".join([pending.encode() for pending in taken]))
         if self._sweep_timer is None and (self._in_flight or self._backlog):
             self._arm_sweep()
-        return len(slots)
+        return len(taken)
 
-    def _take_from_backlog(self, most: int) -> list[Slot]:
+    def _take_from_backlog(self, most: int) -> list[Pending]:
         """Up to ``most`` of those whose turn it is, without those that nobody waits for any more."""
         backlog, unsent = self._backlog, self._unsent_stats
         if len(backlog) <= most:
-            slots = [slot for slot in backlog if not slot.abandoned()]
+            taken = [pending for pending in backlog if not pending.abandoned()]
             backlog.clear()
             unsent.clear()
-            return slots
-        slots = []
-        while backlog and len(slots) < most:
-            slot = self._pop_backlog()
-            if not slot.abandoned():
-                slots.append(slot)
-        return slots
+            return taken
+        taken = []
+        while backlog and len(taken) < most:
+            pending = self._pop_backlog()
+            if not pending.abandoned():
+                taken.append(pending)
+        return taken
 
-    def _pop_backlog(self) -> Slot:
-        slot = self._backlog.popleft()
-        if type(slot) is StatSlot:
-            key = (slot.scope, slot.digest)
-            if self._unsent_stats.get(key) is slot:
+    def _pop_backlog(self) -> Pending:
+        pending = self._backlog.popleft()
+        if type(pending) is PendingStat:
+            key = (pending.scope, pending.digest)
+            if self._unsent_stats.get(key) is pending:
                 del self._unsent_stats[key]
-        return slot
+        return pending
 
     # --- receiving -------------------------------------------------------------------------------
 
@@ -339,7 +339,7 @@ class Lane:
     def _arm_sweep(self) -> None:
         """See to it that the next deadline is noticed: that of a caller, or of the server."""
         now = self._loop.time()
-        times = [slot.deadline for slot in self._in_flight if slot.deadline > now]
+        times = [pending.deadline for pending in self._in_flight if pending.deadline > now]
         if self._in_flight:
             times.append(self._in_flight[0].sent + self._timeout)
         if self._backlog:  # in the order of its deadlines, unlike what is in flight behind a greeting
@@ -355,7 +355,7 @@ class Lane:
         now = self._loop.time()
         due = now + self._lead()
         # Of those in flight the places stay: the replies will be read and dropped.
-        late = [slot for slot in self._in_flight if slot.deadline <= due]
+        late = [pending for pending in self._in_flight if pending.deadline <= due]
         while self._backlog and self._backlog[0].deadline <= due:
             late.append(self._pop_backlog())
         tell(self._loop, iter(late), self._too_late)
@@ -366,7 +366,7 @@ class Lane:
         else:
             self._arm_sweep()
 
-    def _look_again(self, overdue: Slot, received: int) -> None:
+    def _look_again(self, overdue: Pending, received: int) -> None:
         if self._in_flight and self._in_flight[0] is overdue:
             silent = self._bytes_received == received
             if silent or overdue.sent + 2 * self._timeout <= self._loop.time():
@@ -457,11 +457,11 @@ class Lane:
             self._backlog.appendleft(self._greet())
         self._flush()
 
-    def _greet(self) -> CallSlot:
+    def _greet(self) -> PendingCall:
         """What begins a connection; a refusal shows itself when what it was for is used."""
         future = self._new_future()
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return CallSlot(
+        return PendingCall(
             encode(self._greeting), [is_text] * len(self._greeting), future, self._loop.time() + self._timeout
         )
 

@@ -35,11 +35,6 @@ async def describe_blob(objects: Objects, layout: StorageLayout, digest: Digest)
     return Descriptor(digest, await objects.size(layout.data(digest)), media_types.OCTET_STREAM)
 
 
-def _may_stand_for(target: Digest, digest: Digest) -> bool:
-    """Whether a link of ``digest`` may name ``target``: the same, or the same blob's by another algorithm."""
-    return target == digest or target.algorithm != digest.algorithm
-
-
 async def read_manifest(objects: Objects, layout: StorageLayout, digest: Digest) -> tuple[Descriptor, bytes | None]:
     """A blob as a manifest, and its bytes unless it is larger than one may be. ``FileNotFoundError``: there is none."""
     size, content = await objects.read(layout.data(digest), _LARGEST_MANIFEST)
@@ -80,10 +75,10 @@ class _Links:
         """
         digest = Digest(digest)
         try:
-            target = await read_link(self._objects, self._layout.link(self._folder, digest))
+            target = await self._target(digest)
         except FileNotFoundError:
             target = None
-        if target is None or not _may_stand_for(target, digest):
+        if target is None:
             raise BlobUnknownError(digest, self.name)
         return target
 
@@ -96,14 +91,22 @@ class _Links:
         :raises InvalidDigestError: ``digest`` is not one.
         """
         digest = Digest(digest)
-        path = self._layout.link(self._folder, digest)
         try:
-            target = await read_link(self._objects, path)
+            target = await self._target(digest)
         except FileNotFoundError:
             return None
-        if target is None or not _may_stand_for(target, digest):
+        if target is None:
+            path = self._layout.link(self._folder, digest)
             raise StorageError(path, "the link is broken: it does not name the blob that it is for")
         return target
+
+    async def _target(self, digest: Digest) -> Digest | None:
+        """What the link names: the same digest, or the same blob's by another algorithm; ``None``: neither.
+
+        ``FileNotFoundError``: there is no link.
+        """
+        target = await read_link(self._objects, self._layout.link(self._folder, digest))
+        return target if target == digest or (target is not None and target.algorithm != digest.algorithm) else None
 
     async def clear(self, digest: str) -> None:
         """Remove the link; the data stays for a garbage collection.

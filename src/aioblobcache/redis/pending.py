@@ -1,4 +1,4 @@
-"""Places in a lane's order: what was asked, by whom, until when, and how they are told."""
+"""What a lane has been asked and not answered: by whom, until when, and how they are told."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from .near import Reading
 from .resp import Group, Reply, Request, Shape, UnexpectedReplyError, require_shapes
 from .wire import Answer, Scope
 
-__all__ = ["CallSlot", "JointStatSlot", "PartSlot", "RefusedError", "Slot", "StatManySlot", "StatSlot", "tell"]
+__all__ = [
+    "Pending",
+    "PendingCall",
+    "PendingJointStat",
+    "PendingPart",
+    "PendingStat",
+    "PendingStatMany",
+    "RefusedError",
+    "tell",
+]
 
 # Requests that are failed in one callback of the event loop: who came first need not wait until the last has
 # been told, and nobody else is held up.
@@ -40,7 +49,7 @@ def _refused(reply: RedisError, group: Group, replies: Sequence[Reply], deadline
     return partial(RefusedError, reply, request, deadline)
 
 
-class StatSlot:
+class PendingStat:
     """A stat, for everyone who asked for the same before it was sent."""
 
     __slots__ = ("deadline", "digest", "due", "futures", "reading", "scope", "sent")
@@ -93,7 +102,7 @@ class StatSlot:
         return futures[0].done() and all(future.done() for future in futures)
 
 
-class JointStatSlot(StatSlot):
+class PendingJointStat(PendingStat):
     """A stat whose requests go by several lanes, as parts; it is settled when the last reply is there."""
 
     __slots__ = ("_replies", "_unanswered", "is_sent")
@@ -106,9 +115,9 @@ class JointStatSlot(StatSlot):
         self._replies: list[Reply] = [None] * self.due
         self._unanswered = self.due
 
-    def part(self, places: Sequence[int], requests: Sequence[bytes]) -> PartSlot:
+    def part(self, places: Sequence[int], requests: Sequence[bytes]) -> PendingPart:
         """The part that the requests in these places are."""
-        return PartSlot(self, places, requests)
+        return PendingPart(self, places, requests)
 
     def answered(self, place: int, reply: Reply) -> None:
         """One of the replies has come."""
@@ -118,7 +127,7 @@ class JointStatSlot(StatSlot):
             self.settle(self._replies)
 
 
-class PartSlot:
+class PendingPart:
     """What of a stat goes by one lane."""
 
     __slots__ = ("_places", "_requests", "_whole", "deadline", "due", "sent")
@@ -126,7 +135,7 @@ class PartSlot:
     deadline: float
     sent: float
 
-    def __init__(self, whole: JointStatSlot, places: Sequence[int], requests: Sequence[bytes]) -> None:
+    def __init__(self, whole: PendingJointStat, places: Sequence[int], requests: Sequence[bytes]) -> None:
         self._whole = whole
         self._places = places
         self._requests = requests
@@ -170,7 +179,7 @@ class _OfOneCaller:
         return bool(self.future.done())
 
 
-class StatManySlot(_OfOneCaller):
+class PendingStatMany(_OfOneCaller):
     """A stat of several blobs of one scope."""
 
     __slots__ = ("digests", "readings", "scope")
@@ -206,7 +215,7 @@ class StatManySlot(_OfOneCaller):
                 self.future.set_result(answers)
 
 
-class CallSlot(_OfOneCaller):
+class PendingCall(_OfOneCaller):
     """Any other group of requests; its caller gets the replies, once they are of the shapes they can have.
 
     ``answered`` is told of them before anything behind them is looked at; it must not raise.
@@ -238,17 +247,17 @@ class CallSlot(_OfOneCaller):
             self.future.set_result(replies)
 
 
-Slot: TypeAlias = StatSlot | PartSlot | StatManySlot | CallSlot
+Pending: TypeAlias = PendingStat | PendingPart | PendingStatMany | PendingCall
 
 
-def tell(loop: asyncio.AbstractEventLoop, slots: Iterator[Slot], error: Callable[[], Exception]) -> None:
+def tell(loop: asyncio.AbstractEventLoop, pending: Iterator[Pending], error: Callable[[], Exception]) -> None:
     """Fail requests: some now, the others behind the callers who have been told."""
     told = 0
-    for slot in slots:
-        if slot.abandoned():
+    for one in pending:
+        if one.abandoned():
             continue
-        slot.fail(error)
+        one.fail(error)
         told += 1
         if told == _TOLD_AT_ONCE:
-            loop.call_soon(tell, loop, slots, error)
+            loop.call_soon(tell, loop, pending, error)
             return
