@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from aioblobcache import __version__, cli
 from aioblobcache.cli import main
 from aioblobcache.cli.demo import NOBODY, REDIS, STORAGE
+from aioblobcache.cli.demo_view import show_how_to_pull
 
 COMMAND = [sys.executable, "-m", "aioblobcache"]
 
@@ -84,6 +86,16 @@ def test_an_unexpected_answer_fails_the_demo(run, monkeypatch):
     assert status == 1
     assert "✗" in output
     assert "\nNot every answer was the expected one!\n" in output
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"), [(":5000", "localhost:5000"), ("127.0.0.1:80", "127.0.0.1:80"), ("[::1]:80", "[::1]:80")]
+)
+def test_how_to_pull_is_said_with_an_address_that_a_client_can_use(capsys, listen, address):
+    show_how_to_pull(listen, Console())
+    output = capsys.readouterr().out
+    assert f" http://{address}/ " in output
+    assert f"docker pull {address}/library/demo:latest" in output
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

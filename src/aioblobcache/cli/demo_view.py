@@ -42,11 +42,12 @@ def offer_to_serve(console: Console) -> None:
 
 def show_how_to_pull(listen: str, console: Console) -> None:
     """Say what can be done with the sample registry while it is served."""
+    address = f"localhost{listen}" if listen.startswith(":") else listen
     for line in (
-        f"\nThe sample registry is served at http://{listen}/ until Ctrl-C. Try, from another terminal:\n",
-        f"  skopeo inspect --tls-verify=false docker://{listen}/library/demo:latest",
-        f"  docker pull {listen}/library/demo:latest",
-        f"  curl http://{listen}/v2/library/demo/tags/list\n",
+        f"\nThe sample registry is served at http://{address}/ until Ctrl-C. Try, from another terminal:\n",
+        f"  skopeo inspect --tls-verify=false docker://{address}/library/demo:latest",
+        f"  docker pull {address}/library/demo:latest",
+        f"  curl http://{address}/v2/library/demo/tags/list\n",
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

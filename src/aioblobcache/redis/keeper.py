@@ -43,7 +43,6 @@ async def keep_open(kept: Kept, connect: Connect, *, timeout: float, longest_pau
     loop = asyncio.get_running_loop()
     pause = 0.0
     while True:
-        began = loop.time()
         try:
             async with asyncio.timeout(timeout):
                 stream = Stream()
@@ -54,9 +53,10 @@ async def keep_open(kept: Kept, connect: Connect, *, timeout: float, longest_pau
         except Exception as error:  # redis-py's connecting fails in more ways than it declares
             kept.lost(error)
         else:
+            opened = loop.time()
             await kept.while_open(stream, taken)
-        if loop.time() - began > longest_pause:
-            pause = 0.0
+            if loop.time() - opened > longest_pause:
+                pause = 0.0
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
         pause = min(max(2 * pause, _FIRST_PAUSE), longest_pause)
 
