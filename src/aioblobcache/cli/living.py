@@ -10,7 +10,7 @@ import attrs
 from rich.live import Live
 
 from ..errors import ConfigurationError
-from ..maintenance.gauge import Measured, measure
+from ..maintenance.bench import Measured, measure
 from ..maintenance.watch import Watch
 from .live_view import as_data, rates_header, rates_line, rates_table
 from .screen import Screen

@@ -23,7 +23,7 @@ from ..errors import (
     StorageError,
 )
 from ..maintenance import RepairRefusedError
-from ..maintenance.gauge import WrongAnswerError
+from ..maintenance.bench import WrongAnswerError
 from ..redis.client import AnyClient, client_from_url, close_client
 from ..redis.keyspace import Keyspace
 from ..storage import RegistryStorage

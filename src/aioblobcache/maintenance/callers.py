@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 # A repository of nobody's.
-NOBODYS: Final = "aioblobcache/gauge"
+NOBODYS: Final = "aioblobcache/bench"
 
 # Digests of each caller: the same question is never asked by two at once, which would be sent once.
 _DIGESTS: Final = 16

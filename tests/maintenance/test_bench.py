@@ -12,8 +12,8 @@ from redis.asyncio.cluster import RedisCluster
 
 from aioblobcache import CacheUnavailableError, ConfigurationError
 from aioblobcache.conformance import descriptor_of
+from aioblobcache.maintenance.bench import Measured, WrongAnswerError, measure
 from aioblobcache.maintenance.callers import NOBODYS, ask_pipeline, ask_repository
-from aioblobcache.maintenance.gauge import Measured, WrongAnswerError, measure
 from aioblobcache.redis.client import client_from_url, close_client
 from aioblobcache.redis.keys import membership_key
 from tests.servers import REDIS, RedisServer, free_port, running
