@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from redis.crc import key_slot
 
+from aioblobcache import Digest
 from aioblobcache.redis import keys
+from aioblobcache.redis.cached import Subject, subject_of_key
 from tests.strategies import digests, names
+
+DIGEST = Digest("sha256:" + "1" * 64)
 
 
 def test_the_keys_are_those_of_distribution():
@@ -46,3 +50,37 @@ def test_no_two_kinds_of_key_meet(name, digest):
 )
 def test_the_keys_that_a_request_is_about(request_, expected):
     assert keys.keys_of(request_) == expected
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"",
+        b"blobs::",
+        b"blobs::nonsense",
+        b"repository::foo",
+        b"repository::foo::blobs::",
+        b"repository::foo::blobs:" + DIGEST.encode(),
+        b"repository::foo::blobsets",
+        b"repository::::blobs",
+        b"repository::::blobs::" + DIGEST.encode(),
+        b"repository::Foo::blobs",
+        b"repository::foo::blobs::nonsense",
+        b"repository::\xff::blobs",
+    ],
+)
+def test_what_only_looks_like_a_key_is_about_nothing(key):
+    assert subject_of_key(key) is None
+    name, digest = keys.subject_of(key)
+    assert not digest.startswith("sha256:")
+    assert name in {"", "foo", "Foo", "\xff"}
+
+
+def test_a_key_says_what_it_is_about():
+    for key, name, digest in (
+        (keys.descriptor_key(DIGEST), None, DIGEST),
+        (keys.membership_key("foo/bar"), "foo/bar", None),
+        (keys.override_key("foo/bar", DIGEST), "foo/bar", DIGEST),
+    ):
+        assert keys.subject_of(key) == (name or "", digest or "")
+        assert subject_of_key(key) == Subject(name, digest)

@@ -12,7 +12,7 @@ from ..descriptor import Descriptor, is_media_type
 from ..digest import Digest, as_digest
 from ..errors import BlobUnknownError, CorruptEntryError, InvalidDigestError, RepositoryNameError, shorten
 from ..names import validate_repository_name
-from .keys import descriptor_key
+from .keys import descriptor_key, subject_of
 from .resp import Reply, Request, error_code, is_text
 from .stored import decode_descriptor, usual_descriptor
 
@@ -39,17 +39,13 @@ class Subject:
 
 def subject_of_key(key: bytes) -> Subject | None:
     """What a key is about; ``None``: it is none of the three, or names no repository or digest that can be."""
-    text = key.decode("latin-1")
+    name, digest = subject_of(key)
+    if not (name or digest):
+        return None
     try:
-        if text.startswith("blobs::"):
-            return Subject(None, as_digest(text[7:]))
-        if text.startswith("repository::"):
-            name, separator, rest = text[12:].partition("::blobs")
-            if separator and (not rest or rest.startswith("::")):
-                return Subject(validate_repository_name(name), as_digest(rest[2:]) if rest else None)
+        return Subject(validate_repository_name(name) if name else None, as_digest(digest) if digest else None)
     except (InvalidDigestError, RepositoryNameError):
-        pass
-    return None
+        return None
 
 
 @attrs.frozen

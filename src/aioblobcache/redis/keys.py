@@ -72,8 +72,9 @@ def subject_of(key: bytes) -> tuple[str, str]:
     if text.startswith("blobs::"):
         return "", text[7:]
     if text.startswith("repository::"):
-        name, separator, digest = text[12:].partition("::blobs")
-        return (name, digest[2:]) if separator else ("", "")
+        name, separator, rest = text[12:].partition("::blobs")
+        if separator and name and (not rest or (rest.startswith("::") and len(rest) > 2)):
+            return name, rest[2:]
     return "", ""
 
 
