@@ -17,8 +17,10 @@ from .jobs import SOME_NEAR_JOBS
 from .layers import layers_table, measure_layers
 from .page import Kept, page, with_summary
 from .peers import PEERS
-from .picture import draw, draw_pulls
+from .picture import draw, draw_pulls, draw_scaling
 from .registries import measure_pulls, pulls_table
+from .scaling import forecast_all
+from .scaling_page import scaling_page
 from .table import show
 from .upkeep import measure_upkeep, upkeep_figures
 
@@ -180,7 +182,7 @@ def upkeep(
 def fleet(*, warm_up: float = 30.0, seconds: float = 50.0, output: Path = Path("build/benchmarks/fleet.json")) -> None:
     """Simulate fleets of processes with near caches, and run the same on this machine, beside each other.
 
-    The whole takes about six minutes.
+    The whole takes about nine minutes.
 
     Parameters
     ----------
@@ -201,14 +203,33 @@ def fleet(*, warm_up: float = 30.0, seconds: float = 50.0, output: Path = Path("
     console.print(f"all figures: {output}")
 
 
+@app.command
+def scaling(*, seconds: float = 30.0, output: Path = Path("build/benchmarks/forecasts.json")) -> None:
+    """Simulate what fleets of other sizes take of Redis: some ten minutes, and all processors.
+
+    Parameters
+    ----------
+    seconds
+        Simulated seconds that are counted, after near caches have filled.
+    output
+        The JSON file.
+    """
+    console = Console()
+    forecast_all(seconds, console.print).write(output)
+    console.print(f"all figures: {output}")
+
+
 @app.command(name="page")
 def make_page() -> None:
-    """Make docs/performance.md, its pictures and README's summary from all that is kept in benchmarks/results."""
+    """Make docs/performance.md, docs/scaling.md, their pictures and README's summary from benchmarks/results."""
     kept = Kept.read(_RESULTS)
     draw(kept.runs[-1], _DOCS / "performance")
     if kept.pulls:
         draw_pulls(kept.pulls[-1], _DOCS / "registries")
     _DOCS.joinpath("performance.md").write_text(page(kept, "performance.svg"))
+    if kept.forecasts:
+        draw_scaling(kept.forecasts, _DOCS / "scaling")
+        _DOCS.joinpath("scaling.md").write_text(scaling_page(kept.forecasts, kept.checks, kept.runs))
     _README.write_text(with_summary(_README.read_text(), kept.runs))
 
 

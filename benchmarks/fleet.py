@@ -18,7 +18,8 @@ import heapq
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import fmean
 from typing import Final
 
@@ -73,6 +74,16 @@ class Fleet:
         """How many processes are asked for a repository."""
         return self.processes // self.groups
 
+    @property
+    def beats(self) -> float:
+        """Heartbeats a second, of each process to each node."""
+        return BEATS / self.max_staleness * self.processes * self.nodes
+
+    @property
+    def steps(self) -> float:
+        """Commands that write, a second: a script each, or three steps of a Cluster. A delete is followed by a push."""
+        return (self.pushes + 2 * self.deletes) * (1 if self.nodes == 1 else 3)
+
 
 def _as_tuple(values: Iterable[float]) -> tuple[float, ...]:
     return tuple(values)
@@ -110,9 +121,9 @@ def name_of(fleet: Fleet, number: int) -> str:
     return f"fleet/repository-{repository_of(fleet, number)}"
 
 
-def popularity(fleet: Fleet) -> list[float]:
+def popularity(fleet: Fleet) -> array[float]:
     """The weights of the blobs, summed up."""
-    return list(itertools.accumulate(1 / rank**fleet.skew for rank in range(1, fleet.blobs + 1)))
+    return array("d", itertools.accumulate(1 / rank**fleet.skew for rank in range(1, fleet.blobs + 1)))
 
 
 class _Process:
@@ -164,7 +175,7 @@ class _Simulation:
         self._draws = self._drawn(popularity(fleet))
         self._descriptors: dict[int, Descriptor] = {}
 
-    def _drawn(self, weights: list[float]) -> Iterator[int]:
+    def _drawn(self, weights: Sequence[float]) -> Iterator[int]:
         numbers = range(self.fleet.blobs)
         while True:
             yield from self.draw.choices(numbers, cum_weights=weights, k=_DRAWS)
@@ -335,7 +346,7 @@ def simulate(fleet: Fleet, *, processes: int, warm_up: float, seconds: float, se
     return Forecast(
         hit_ratio=hits / (hits + misses),
         misses=misses,
-        commands=3 * misses + BEATS / fleet.max_staleness * fleet.processes * fleet.nodes + _writes(fleet),
+        commands=3 * misses + fleet.beats + fleet.steps,
         invalidations=invalidations,
         tracked_keys=_read(run, warm_up + seconds, warm_up + seconds, fleet.served_by),
         tracked_pairs=pairs / share,
@@ -345,11 +356,6 @@ def simulate(fleet: Fleet, *, processes: int, warm_up: float, seconds: float, se
         served_stale=len(stale) / seconds / share / (hits + misses),
         staleness=tuple(stale[:: max(1, len(stale) // 1000)] + stale[-1:]),
     )
-
-
-def _writes(fleet: Fleet) -> float:
-    """Commands of pushes and deletes: a script each, or three steps of a Cluster. What is deleted is pushed again."""
-    return (fleet.pushes + 2 * fleet.deletes) * (1 if fleet.nodes == 1 else 3)
 
 
 def _read(run: _Simulation, elapsed: float, wanted: float, readers: int) -> float:

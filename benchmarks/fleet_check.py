@@ -101,7 +101,7 @@ def check_fleets(warm_up: float, seconds: float, say: Callable[[str], None]) -> 
     forecasts, seen = [], []
     server = ""
     for fleet in CHECKED:
-        say(f"{fleet.processes} processes, {fleet.stats:,.0f} stats a second: simulated")
+        say(f"fleet of {fleet.processes}, {fleet.stats:,.0f} stats a second: simulated")
         forecasts.append(simulate(fleet, processes=fleet.processes, warm_up=warm_up, seconds=seconds))
         say("the same, real")
         with tempfile.TemporaryDirectory() as folder, _servers_of(fleet, Path(folder)) as running:

@@ -9,10 +9,12 @@ from typing import Final, Self, TypeVar
 
 import attrs
 
+from .fleet_check import Check
 from .jobs import HIT, IN_STORM
 from .layers import Layers, layers_table
 from .registries import DISTRIBUTION, LARGE, NEAR, SERVE, SMALL, Pulls, pulls_table
 from .results import Results
+from .scaling import Forecasts
 from .targets import OURS, TARGETS, Target
 from .upkeep import Upkeep, upkeep_figures
 
@@ -156,6 +158,8 @@ class Kept:
     pulls: Sequence[Pulls] = ()  # of registries
     layers: Sequence[Layers] = ()
     upkeep: Sequence[Upkeep] = ()
+    checks: Sequence[Check] = ()  # of the simulated fleet
+    forecasts: Forecasts | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -170,6 +174,8 @@ class Kept:
             read("registries/*.json", Pulls.read),
             read("layers/*.json", Layers.read),
             read("upkeep/*.json", Upkeep.read),
+            read("fleet/*.json", Check.read),
+            next(iter(read("forecasts/*.json", Forecasts.read)), None),
         )
 
 

@@ -11,14 +11,17 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .fleet import Forecast
 from .jobs import HIT
 from .registries import DISTRIBUTION, LARGE, NEAR, SERVE, SMALL, Pulls
 from .results import Results
+from .scaling import SILENT, Forecasts
 from .targets import OURS
 
-__all__ = ["draw", "draw_pulls"]
+__all__ = ["draw", "draw_pulls", "draw_scaling"]
 
 _COLOURS: Final = ("#d1495b", "#3366aa", "#88aadd", "#2a9d8f", "#e9a23b", "#777777", "#bbbbbb")
 
@@ -82,6 +85,40 @@ def draw_pulls(pulls: Pulls, stem: Path) -> None:
         axes[column].grid(visible=True, axis="y", alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     _save(figure, stem)
+
+
+def draw_scaling(forecasts: Forecasts, stem: Path) -> None:
+    """Write ``stem`` as PNG and as SVG: what near caches answer, by their size and by pushes, and how late some are."""
+    plt.rcParams.update({"svg.hashsalt": "aioblobcache", "font.size": 10})
+    figure, (by_entries, by_pushes, staleness) = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
+    _draw_hits(by_entries, forecasts.entries, colour="#d1495b")
+    by_entries.set(title="Answered near, %", xlabel="entries of a near cache")
+    _draw_hits(by_pushes, forecasts.pushes_shared, colour="#2a9d8f", label="8 processes a repository")
+    _draw_hits(by_pushes, forecasts.pushes, colour="#d1495b", label="all processes")  # last: it has all the ticks
+    by_pushes.set(title="Answered near, %", xlabel="pushes a second")
+    by_pushes.legend(frameon=False)
+    late = forecasts.silent.staleness
+    shares = [100 * (place + 1) / len(late) for place in range(len(late))]
+    staleness.plot(late, shares, color="#3366aa")
+    staleness.axvline(SILENT.max_staleness, color="#999999", linestyle="--", label="max_staleness")
+    staleness.set(title="Late answers, % so late or less", xlabel="seconds after the delete was confirmed")
+    staleness.legend(frameon=False)
+    for axes in (by_entries, by_pushes, staleness):
+        axes.minorticks_off()
+        axes.grid(visible=True, alpha=0.3)
+    _save(figure, stem)
+
+
+def _draw_hits(axes: Axes, forecasts: dict[str, Forecast], *, colour: str, label: str | None = None) -> None:
+    places = [_number(name) for name in forecasts]
+    shares = [100 * one.hit_ratio for one in forecasts.values()]
+    axes.plot(places, shares, color=colour, marker="o", label=label)
+    axes.set(xscale="log", ylim=(0, 100))
+    axes.set_xticks(places, [name.replace(",000", " k") for name in forecasts])
+
+
+def _number(name: str) -> int:
+    return int(name.replace(",", ""))
 
 
 def _save(figure: Figure, stem: Path) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 import pytest
 
 from benchmarks.fleet import BEATS, Fleet, simulate
-from benchmarks.fleet_check import _run
+from benchmarks.fleet_check import CHECKED, Check, _run
+from benchmarks.page import Kept
+from benchmarks.scaling import SIZES, Forecasts, nodes_for
+from benchmarks.scaling_page import scaling_page
 from benchmarks.server import running_server
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 SMALL = Fleet(processes=2, stats=2_000, blobs=500, repositories=20, near_cache=1_000)
 
@@ -73,3 +80,47 @@ def test_real_processes_do_what_was_forecast(tmp_path):
         seen = _run(fleet, server, 3, 5)
     for figure in ("hit_ratio", "misses", "commands", "tracked_keys", "tracked_pairs"):
         assert getattr(said, figure) == pytest.approx(getattr(seen, figure), rel=0.3), figure
+
+
+def test_nodes_have_heartbeats_of_every_process():
+    fleet = Fleet(processes=3_000, stats=1, blobs=1, repositories=1)
+    idle = attrs.evolve(forecast(SMALL), misses=0.0, invalidations=0.0)
+    # 12,000 heartbeats of 10 µs on each node take 12 % of it; what is asked shares the rest of the half.
+    asked = attrs.evolve(idle, misses=100_000.0)
+    assert nodes_for(fleet, idle, stat=30e-6, telling=0.0) == 1
+    assert nodes_for(fleet, asked, stat=30e-6, telling=0.0) == 8  # 3 / (0.5 - 0.12)
+    told = attrs.evolve(asked, invalidations=1e6)
+    assert nodes_for(fleet, told, stat=30e-6, telling=1e-6) == 11  # 4 / (0.5 - 0.12)
+
+
+# --- what is kept --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checks():
+    return [Check.read(path) for path in sorted((RESULTS / "fleet").glob("*.json"))]
+
+
+def test_what_is_kept_is_within_a_fifth_for_one_process_and_for_four(checks):
+    assert checks
+    for check in checks:
+        assert {1, 4} <= {fleet.processes for fleet in check.fleets}
+        for number in range(len(check.fleets)):
+            assert all(abs(off) <= 0.2 for off in check.deviations(number).values())
+
+
+def test_what_is_kept_is_of_the_fleets_that_are_described(checks):
+    assert checks[-1].fleets == list(CHECKED)
+    [forecasts] = [Forecasts.read(path) for path in (RESULTS / "forecasts").glob("*.json")]
+    assert forecasts.sizes.keys() == SIZES.keys()
+
+
+def test_results_are_read_as_they_were_written(checks, tmp_path):
+    checks[-1].write(tmp_path / "check.json")
+    assert Check.read(tmp_path / "check.json") == checks[-1]
+
+
+def test_the_page_is_of_what_is_kept():
+    kept = Kept.read(RESULTS)
+    written = (RESULTS.parents[1] / "docs" / "scaling.md").read_text()
+    assert written == scaling_page(kept.forecasts, kept.checks, kept.runs)
