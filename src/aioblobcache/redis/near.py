@@ -90,7 +90,7 @@ class NearTable:
             and now < entry.expires
             and entry.holds
             and entry.membership.holds
-            and (now < (lease := entry.lease).until or now < lease.reckoned())
+            and (now < entry.lease.until or now < entry.lease.reckoned())
         ):
             entry.marked = True
             self.near.hits += 1
