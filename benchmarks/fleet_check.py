@@ -163,12 +163,8 @@ def _commands(server: Server) -> int:
     A server counts what scripts call under the same names; so the DEL that a Cluster's clear ends with is not among
     them.
     """
-    called = [node.info("commandstats") for node in server.nodes]
-    stats, beats, writes = (
-        sum(own.get(f"cmdstat_{name}", {"calls": 0})["calls"] for own in called)
-        for name in ("sismember", "role", "evalsha")
-    )
-    return int(3 * stats + beats + writes)
+    stats, beats, writes = server.calls("sismember", "role", "evalsha")
+    return 3 * stats + beats + writes
 
 
 class _Writer:

@@ -12,6 +12,7 @@ import attrs
 from .fleet_check import Check
 from .jobs import HIT, IN_STORM
 from .layers import Layers, layers_table
+from .markdown import markdown_table
 from .registries import DISTRIBUTION, LARGE, NEAR, SERVE, SMALL, Pulls, pulls_table
 from .results import Results
 from .scaling import Forecasts
@@ -216,7 +217,7 @@ def _targets(runs: Sequence[Results]) -> str:
         ]
         for target in TARGETS
     ]
-    return _table(headings, rows)
+    return markdown_table(headings, rows)
 
 
 def _reached(target: Target, run: Results) -> str:
@@ -243,7 +244,8 @@ def _figures(run: Results) -> str:
     parts = []
     for workload, callers in run.jobs():
         rows = [_row(run, peer, workload, callers) for peer in run.peers() if run.of(peer, workload, callers)]
-        parts.append(f"### {workload}, {callers} caller{'s' if callers > 1 else ''}\n\n{_table(headings, rows)}")
+        title = f"### {workload}, {callers} caller{'s' if callers > 1 else ''}"
+        parts.append(f"{title}\n\n{markdown_table(headings, rows)}")
     return "\n".join(parts)
 
 
@@ -352,8 +354,3 @@ def _machine(run: Results) -> str:
     machine = run.machine
     memory = f"{int(machine['memory_bytes']) / 2**30:.0f} GiB"
     return f"{machine['processor']}, {machine['cores']} cores, {memory}, {machine['system']}"
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

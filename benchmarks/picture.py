@@ -23,13 +23,14 @@ from .targets import OURS
 
 __all__ = ["draw", "draw_pulls", "draw_scaling"]
 
+plt.rcParams.update({"svg.hashsalt": "aioblobcache", "font.size": 10})
+
 _COLOURS: Final = ("#d1495b", "#3366aa", "#88aadd", "#2a9d8f", "#e9a23b", "#777777", "#bbbbbb")
 
 
 def draw(results: Results, stem: Path) -> None:
     """Write ``stem`` as PNG and as SVG: stats that hit, by the number of callers."""
     callers = [number for workload, number in results.jobs() if workload == HIT]
-    plt.rcParams.update({"svg.hashsalt": "aioblobcache", "font.size": 10})
     figure, (rates, latencies) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     for peer, colour in zip(results.peers(), _COLOURS, strict=False):
         style = {"color": colour, "marker": "o", "linewidth": 2.5 if peer == OURS else 1.5}
@@ -63,7 +64,6 @@ def draw(results: Results, stem: Path) -> None:
 
 def draw_pulls(pulls: Pulls, stem: Path) -> None:
     """Write ``stem`` as PNG and as SVG: blobs a second of each registry, and the processor time for each."""
-    plt.rcParams.update({"svg.hashsalt": "aioblobcache", "font.size": 10})
     figure, axes = plt.subplots(1, 4, figsize=(11, 4), layout="constrained")
     servers = (DISTRIBUTION, SERVE, NEAR)
     counts = sorted({one.processes for one in pulls.pulls})
@@ -89,7 +89,6 @@ def draw_pulls(pulls: Pulls, stem: Path) -> None:
 
 def draw_scaling(forecasts: Forecasts, stem: Path) -> None:
     """Write ``stem`` as PNG and as SVG: what near caches answer, by their size and by pushes, and how late some are."""
-    plt.rcParams.update({"svg.hashsalt": "aioblobcache", "font.size": 10})
     figure, (by_entries, by_pushes, staleness) = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
     _draw_hits(by_entries, forecasts.entries, colour="#d1495b")
     by_entries.set(title="Answered near, %", xlabel="entries of a near cache")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
@@ -11,6 +11,7 @@ import attrs
 from .fleet import Fleet, Forecast, popularity
 from .fleet_check import Check
 from .jobs import COLD, WITHOUT
+from .markdown import markdown_table
 from .results import Results
 from .scaling import LARGE, LOAD, MIDDLE, SHARED_LARGE, SHARED_MIDDLE, SILENT, SIZES, Forecasts, nodes_for
 from .server_costs import ServerCosts
@@ -223,7 +224,7 @@ def _checked(check: Check) -> str:
         for place, (forecast, seen) in enumerate(zip(check.forecasts, check.seen, strict=True)):
             said, was = (format(getattr(one, name), form) for one in (forecast, seen))
             rows[-1].append(f"{said}, {was}: {check.deviations(place)[name]:+.1%}")
-    return _table(["simulated, real: off by", *map(_described, check.fleets)], rows)
+    return markdown_table(["simulated, real: off by", *map(_described, check.fleets)], rows)
 
 
 def _described(fleet: Fleet) -> str:
@@ -272,7 +273,7 @@ def _of_sizes(forecasts: Forecasts, costs: ServerCosts, times: _Times) -> str:
     columns = [_size(name, fleet, forecasts.sizes[name], costs, times) for name, fleet in SIZES.items()]
     names = list(columns[0])
     rows = [[name, *(column[name] for column in columns)] for name in names[1:]]
-    return "\n".join([said, _table(["", *(column[names[0]] for column in columns)], rows), notes])
+    return "\n".join([said, markdown_table(["", *(column[names[0]] for column in columns)], rows), notes])
 
 
 def _size(name: str, fleet: Fleet, one: Forecast, costs: ServerCosts, times: _Times) -> dict[str, str]:
@@ -338,7 +339,7 @@ def _of_tracking(forecasts: Forecasts, costs: ServerCosts) -> str:
 
 def _varied(forecasts: dict[str, Forecast], what: str) -> str:
     rows = ([name, f"{one.hit_ratio:.0%}", _rough(one.misses)] for name, one in forecasts.items())
-    return _table([what, "answered near", "stats at Redis, a second"], rows)
+    return markdown_table([what, "answered near", "stats at Redis, a second"], rows)
 
 
 def _pushes(forecasts: Forecasts) -> str:
@@ -350,7 +351,7 @@ def _pushes(forecasts: Forecasts) -> str:
     shared = forecasts.pushes_shared
     rows = ([rate, *figures(one), *figures(shared.get(rate))] for rate, one in forecasts.pushes.items())
     headings = ["answered near", "stats at Redis, a second", "keys told of, a second"]
-    return _table(["pushes a second", *headings, *(f"{text}, by 8" for text in headings)], rows)
+    return markdown_table(["pushes a second", *headings, *(f"{text}, by 8" for text in headings)], rows)
 
 
 def _of_remedies(forecasts: Forecasts, times: _Times) -> str:
@@ -376,8 +377,3 @@ def _of_staleness(silent: Forecast) -> str:
         bound=bound,
         is_kept="no answer was later" if latest <= bound else "**that was exceeded**",
     )
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -21,7 +21,7 @@ from aioblobcache.redis.slotmap import SLOTS
 
 from .corpus import MIRROR, Blob
 
-__all__ = ["Server", "ServerCounts", "free_port", "running_cluster", "running_server"]
+__all__ = ["Server", "ServerCounts", "entry", "free_port", "running_cluster", "running_server"]
 
 # Requests that are sent before their replies are read, and what comes after them.
 _PIECE: Final = 4_000
@@ -65,7 +65,12 @@ class Server:
 
     def load(self, blobs: list[Blob]) -> None:
         """Keep the blobs as Distribution does."""
-        self.send(request for blob in blobs for request in _kept(blob))
+        self.send(
+            request
+            for blob in blobs
+            for name in (blob.repository, MIRROR)
+            for request in entry(name, blob.digest, blob.size, blob.media_type)
+        )
 
     def send(self, requests: Iterable[Request]) -> None:
         """Send requests that are each answered by a number to the nodes of their keys, and take no snapshots."""
@@ -92,14 +97,13 @@ class Server:
     def counts(self) -> ServerCounts:
         """What it has done so far."""
         cpu = [node.info("cpu") for node in self.nodes]
+        stats, overwrites = self.calls("sismember", "hset")
+        return ServerCounts(sum(own["used_cpu_user"] + own["used_cpu_sys"] for own in cpu), stats, overwrites)
+
+    def calls(self, *names: str) -> list[int]:
+        """How often each of these commands has been executed so far, those that scripts call included."""
         commands = [node.info("commandstats") for node in self.nodes]
-
-        def calls(name: str) -> int:
-            return sum(own.get(f"cmdstat_{name}", {"calls": 0})["calls"] for own in commands)
-
-        return ServerCounts(
-            sum(own["used_cpu_user"] + own["used_cpu_sys"] for own in cpu), calls("sismember"), calls("hset")
-        )
+        return [sum(own.get(f"cmdstat_{name}", {"calls": 0})["calls"] for own in commands) for name in names]
 
     def version(self) -> str:
         """What it calls itself."""
@@ -108,14 +112,13 @@ class Server:
         return f"{name} {info.get(f'{name}_version', info['redis_version'])}"
 
 
-def _kept(blob: Blob) -> Iterator[Request]:
-    digest, media_type = blob.digest.encode(), blob.media_type.encode()
-    descriptor = descriptor_key(blob.digest)
-    yield (b"HSET", descriptor, b"digest", digest, b"size", b"%d" % blob.size)
-    yield (b"HSETNX", descriptor, b"mediatype", media_type)
-    for name in (blob.repository, MIRROR):
-        yield (b"HSET", override_key(name, blob.digest), b"mediatype", media_type)
-        yield (b"SADD", membership_key(name), digest)
+def entry(name: str, digest: str, size: int, media_type: str) -> Iterator[Request]:
+    """The requests by which a Go registry keeps a blob of a repository."""
+    key = descriptor_key(digest)
+    yield (b"SADD", membership_key(name), digest.encode())
+    yield (b"HSET", key, b"digest", digest.encode(), b"size", b"%d" % size)
+    yield (b"HSETNX", key, b"mediatype", media_type.encode())
+    yield (b"HSET", override_key(name, digest), b"mediatype", media_type.encode())
 
 
 def _send(connection: socket.socket, requests: list[Request]) -> None:

@@ -17,7 +17,7 @@ from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 from aioblobcache.redis.resp import Request, encode
 
 from .fleet import Fleet, blob_of, name_of
-from .server import Server
+from .server import Server, entry
 
 __all__ = ["MEDIA_TYPE", "ServerCosts", "kept", "measure_costs"]
 
@@ -53,11 +53,7 @@ class ServerCosts:
 
 def kept(fleet: Fleet, number: int) -> Iterator[Request]:
     """How a blob of a fleet gets into a cache."""
-    digest, name, media_type = blob_of(number), name_of(fleet, number), MEDIA_TYPE.encode()
-    fields = (b"digest", digest.encode(), b"size", b"%d" % number, b"mediatype", media_type)
-    yield (b"HSET", descriptor_key(digest), *fields)
-    yield (b"SADD", membership_key(name), digest.encode())
-    yield (b"HSET", override_key(name, digest), b"mediatype", media_type)
+    return entry(name_of(fleet, number), blob_of(number), number, MEDIA_TYPE)
 
 
 async def measure_costs(server: Server) -> ServerCosts:

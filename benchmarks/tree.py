@@ -23,6 +23,8 @@ from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 from aioblobcache.redis.resp import Request
 from aioblobcache.storage import StorageLayout
 
+from .server import entry
+
 __all__ = [
     "NAMES",
     "MemoryStorage",
@@ -171,13 +173,8 @@ def _write(path: str, content: bytes) -> None:
 
 def cache_of(digest: Digest, *, name: str | None = None) -> Iterator[Request]:
     """The requests by which a Go registry keeps a blob: in its repository, or in another."""
-    name = name or repository_of(digest)
-    own, descriptor, key = digest.encode(), described(digest), descriptor_key(digest)
-    media_type = descriptor.media_type.encode()
-    yield (b"SADD", membership_key(name), own)
-    yield (b"HSET", key, b"digest", own, b"size", b"%d" % descriptor.size)
-    yield (b"HSETNX", key, b"mediatype", media_type)
-    yield (b"HSET", override_key(name, digest), b"mediatype", media_type)
+    descriptor = described(digest)
+    return entry(name or repository_of(digest), digest, descriptor.size, descriptor.media_type)
 
 
 def require_cached(client: Redis, blobs: int) -> None:
