@@ -8,8 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from aioblobcache import RedisBlobDescriptorCache
-from tests.groups import Cluster, Sentinels, running_cluster, running_sentinels
-from tests.servers import REDIS, VALKEY, RedisServer, running
+from tests.support.groups import Cluster, Sentinels, running_cluster, running_sentinels
+from tests.support.servers import REDIS, VALKEY, RedisServer, running
 
 
 @pytest.fixture

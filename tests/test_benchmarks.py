@@ -59,7 +59,7 @@ from benchmarks.tree import (
 )
 from benchmarks.upkeep import ALONE, AUDITED, ELSEWHERE, Upkeep, measure_upkeep, require_room, upkeep_figures
 from benchmarks.window import measure_window
-from tests.servers import require_program
+from tests.support.servers import require_program
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aioblobcache import Descriptor, Digest, InvalidDescriptorError, InvalidDigestError
 from aioblobcache.descriptor import require_cacheable, written_digests
-from tests.strategies import descriptors, digests
+from tests.support.strategies import descriptors, digests
 
 DIGEST = Digest.of(b"x")
 

@@ -17,8 +17,8 @@ from aioblobcache import (
     DigestUnsupportedError,
     InvalidDigestError,
 )
-from tests.growth import growth
-from tests.strategies import LENGTHS, damaged, digests
+from tests.support.growth import growth
+from tests.support.strategies import LENGTHS, damaged, digests
 
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 

@@ -24,10 +24,11 @@ from redis.asyncio import Redis
 from aioblobcache.cli.sample import store_image
 from aioblobcache.contrib.prometheus import PrometheusObserver
 from aioblobcache.storage import RegistryStorage
-from tests.registry_api.content import IMAGE, LAYER, NAME
-from tests.registry_api.serving import asking, by_aiohttp, by_uvicorn
-from tests.serve.process import ServeProcess
-from tests.servers import Server, free_port, require_program, running
+from tests.support.ports import free_port
+from tests.support.registry_content import IMAGE, LAYER, NAME
+from tests.support.serve_process import ServeProcess
+from tests.support.servers import Server, require_program, running
+from tests.support.serving import asking, by_aiohttp, by_uvicorn
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from aioblobcache import RepositoryNameError
 from aioblobcache.names import validate_repository_name
-from tests.growth import growth
-from tests.strategies import damaged, names
+from tests.support.growth import growth
+from tests.support.strategies import damaged, names
 
 
 @given(names)

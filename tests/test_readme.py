@@ -13,7 +13,7 @@ from redis import Redis
 
 from aioblobcache.cli.sample import store_image
 from aioblobcache.storage import RegistryStorage
-from tests.registry_api.content import IMAGE, NAME
+from tests.support.registry_content import IMAGE, NAME
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -25,9 +25,9 @@ from aioblobcache import (
 )
 from aioblobcache.conformance import JSON, OCTETS, descriptor_of, digest_of
 from aioblobcache.media_types import OCI_MANIFEST
-from tests.backends import Backend, Storage
-from tests.servers import free_port
-from tests.waiting import until
+from tests.support.backends import Backend, Storage
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

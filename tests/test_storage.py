@@ -25,8 +25,8 @@ from aioblobcache import (
 from aioblobcache.cli.sample import build_image, link_blob, store_image
 from aioblobcache.media_types import OCI_INDEX, OCI_MANIFEST, OCTET_STREAM
 from aioblobcache.storage import RegistryStorage, StorageLayout
-from tests.servers import free_port
-from tests.stores import (
+from tests.support.ports import free_port
+from tests.support.stores import (
     KEY_ID,
     LAYERS,
     MANIFESTS,
@@ -42,7 +42,7 @@ from tests.stores import (
     put_link,
     s3_options,
 )
-from tests.strategies import digests, names
+from tests.support.strategies import digests, names
 
 pytestmark = pytest.mark.anyio
 

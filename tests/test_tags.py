@@ -10,7 +10,7 @@ from aioblobcache import BlobUnknownError, Digest, RepositoryNameError, StorageE
 from aioblobcache.cli.sample import build_image, store_image
 from aioblobcache.storage import ByteRange, OpenedObject, RegistryStorage
 from aioblobcache.storage.tags import is_tag
-from tests.stores import NAME, S3Server, everything, paths, put, put_data
+from tests.support.stores import NAME, S3Server, everything, paths, put, put_data
 
 pytestmark = pytest.mark.anyio
 

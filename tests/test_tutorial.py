@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import VALKEY, RedisServer, Server, free_port, running
+from tests.support.ports import free_port
+from tests.support.servers import VALKEY, RedisServer, Server, running
 
 PAGE = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text()
 PROGRAMS = Path(sys.executable).parent

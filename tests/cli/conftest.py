@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.maintenance.conftest import filled, keyspace, storage
+from tests.support.cached_image import filled, keyspace, storage
 
 __all__ = ["filled", "keyspace", "storage"]
 

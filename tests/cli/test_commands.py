@@ -20,11 +20,10 @@ from aioblobcache import CacheUnavailableError, Digest
 from aioblobcache.cli import main
 from aioblobcache.maintenance import Warm
 from aioblobcache.redis.keys import descriptor_key, membership_key
-from tests.maintenance.conftest import CONFIG, LAYER, MANIFEST, NAME, OTHER
-from tests.maintenance.test_audit import lose, many
-from tests.serve.process import COMMAND
-from tests.servers import free_port
-from tests.waiting import until_server_says
+from tests.support.cached_image import CONFIG, LAYER, MANIFEST, NAME, OTHER, lose, many
+from tests.support.ports import free_port
+from tests.support.serve_process import COMMAND
+from tests.support.waiting import until_server_says
 
 pytestmark = pytest.mark.anyio
 

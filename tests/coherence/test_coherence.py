@@ -18,8 +18,8 @@ from redis.asyncio import Redis
 from aioblobcache import Digest, RedisBlobDescriptorCache
 from tests.coherence.history import BOUND, UNKNOWN, Blob, History, read_answers
 from tests.coherence.writers import Written, flush_now_and_then, write_by_library, write_by_registry, write_raw
-from tests.interop.registry import Registry
-from tests.servers import REDIS, VALKEY, RedisServer, running
+from tests.support.docker_registry import Registry
+from tests.support.servers import REDIS, VALKEY, RedisServer, running
 
 pytestmark = pytest.mark.anyio
 

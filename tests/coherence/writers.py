@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from aioblobcache import BlobUnknownError, Descriptor, RedisBlobDescriptorCache
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 from tests.coherence.history import UNKNOWN, Blob, History
-from tests.interop.registry import Registry
+from tests.support.docker_registry import Registry
 
 MEDIA_TYPE = "application/octet-stream"
 

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from aioblobcache import MemoryBlobDescriptorCache, RedisBlobDescriptorCache
 from aioblobcache.conformance import GuardedCacheConformance
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 class TestMemory(GuardedCacheConformance):

@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.registry_api.conftest import registry, storage
+from tests.support.registry_content import registry, storage
 
 __all__ = ["registry", "storage"]

@@ -12,9 +12,9 @@ from aiohttp import web
 
 from aioblobcache import ConfigurationError, LifecycleError
 from aioblobcache.contrib.aiohttp import REGISTRY, add_registry, cache_context
-from tests.registry_api.content import IMAGE, LAYER, NAME, store_blob
-from tests.registry_api.serving import asking, by_aiohttp
-from tests.waiting import until
+from tests.support.registry_content import IMAGE, LAYER, NAME, store_blob
+from tests.support.serving import asking, by_aiohttp
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

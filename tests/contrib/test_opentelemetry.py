@@ -12,8 +12,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from aioblobcache import BlobUnknownError, CachedRegistry, CacheUnavailableError, RedisBlobDescriptorCache
 from aioblobcache.contrib.opentelemetry import traced
-from tests.registry_api.content import IMAGE, LAYER, NAME
-from tests.servers import free_port
+from tests.support.ports import free_port
+from tests.support.registry_content import IMAGE, LAYER, NAME
 
 pytestmark = pytest.mark.anyio
 

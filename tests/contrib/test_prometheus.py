@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from aioblobcache import BlobUnknownError, CachedRegistry, MemoryBlobDescriptorCache, RedisBlobDescriptorCache
 from aioblobcache.contrib.prometheus import PrometheusObserver, sampled, timed
 from aioblobcache.redis.keys import descriptor_key
-from tests.registry_api.content import LAYER, NAME, UNKNOWN
-from tests.servers import free_port
-from tests.waiting import until
+from tests.support.ports import free_port
+from tests.support.registry_content import LAYER, NAME, UNKNOWN
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -16,8 +16,8 @@ from starlette.routing import Mount, Route
 from aioblobcache import CachedRegistry, LifecycleError, MemoryBlobDescriptorCache
 from aioblobcache.contrib.fastapi import Registry
 from aioblobcache.contrib.starlette import RegistryApp, cached_registry, lifespan
-from tests.registry_api.content import IMAGE, LAYER, NAME
-from tests.registry_api.serving import asking, by_uvicorn
+from tests.support.registry_content import IMAGE, LAYER, NAME
+from tests.support.serving import asking, by_uvicorn
 
 pytestmark = pytest.mark.anyio
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.proxy import Proxy
-from tests.servers import VALKEY, RedisServer, running
+from tests.support.proxy import Proxy
+from tests.support.servers import VALKEY, RedisServer, running
 
 
 @pytest.fixture

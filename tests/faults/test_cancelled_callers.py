@@ -9,9 +9,9 @@ from collections import Counter, deque
 import pytest
 
 from aioblobcache import BlobUnknownError
-from tests.faults.many import NAME, digest_of, globally, put, scoped
-from tests.faults.test_lane import provider
-from tests.waiting import until
+from tests.support.numbered_blobs import NAME, digest_of, globally, put, scoped
+from tests.support.providers import provider
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -13,9 +13,9 @@ from aioblobcache import BlobUnknownError, CacheUnavailableError, RedisBlobDescr
 from aioblobcache.conformance import descriptor_of
 from aioblobcache.redis import keys
 from aioblobcache.redis.keys import slot_of
-from tests.groups import Cluster, running_cluster
-from tests.servers import VALKEY
-from tests.waiting import until, until_replicated, until_server_says
+from tests.support.groups import Cluster, running_cluster
+from tests.support.servers import VALKEY
+from tests.support.waiting import until, until_replicated, until_server_says
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,10 @@ import gc
 import pytest
 
 from aioblobcache import CacheUnavailableError
-from tests.faults.many import NAME, assert_same, digest_of, put, scoped, stopped
-from tests.faults.test_lane import provider, until_it_answers
-from tests.waiting import until
+from tests.support.numbered_blobs import NAME, assert_same, digest_of, put, scoped
+from tests.support.providers import provider, until_it_answers
+from tests.support.servers import stopped
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

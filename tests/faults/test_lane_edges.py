@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Connection, ConnectionPool, Redis
 
 from aioblobcache import BlobUnknownError, CacheUnavailableError, RedisBlobDescriptorCache
-from tests.faults.test_lane import (
+from tests.support.providers import (
     FIRST,
     NAME,
     SECOND,
@@ -20,7 +20,7 @@ from tests.faults.test_lane import (
     provider,
     until_it_answers,
 )
-from tests.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -22,9 +22,9 @@ from redis.asyncio import Redis
 from aioblobcache import BlobUnknownError, CacheUnavailableError, CorruptEntryError, RedisBlobDescriptorCache
 from aioblobcache.conformance import descriptor_of
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
-from tests.faults.many import stopped
-from tests.servers import REDIS, VALKEY, RedisServer, free_port, running
-from tests.waiting import until, until_server_says
+from tests.support.ports import free_port
+from tests.support.servers import REDIS, VALKEY, RedisServer, running, stopped
+from tests.support.waiting import until, until_server_says
 
 pytestmark = pytest.mark.anyio
 

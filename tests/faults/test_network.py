@@ -10,9 +10,9 @@ import pytest
 
 from aioblobcache import CachedBlobStatter, CacheUnavailableError, RedisBlobDescriptorCache
 from aioblobcache.conformance import descriptor_of
-from tests.backends import Backend
-from tests.faults.many import stopped
-from tests.waiting import until, until_server_says
+from tests.support.backends import Backend
+from tests.support.servers import stopped
+from tests.support.waiting import until, until_server_says
 
 pytestmark = pytest.mark.anyio
 

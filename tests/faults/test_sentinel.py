@@ -10,9 +10,9 @@ from redis.asyncio import Redis
 
 from aioblobcache import BlobUnknownError, CacheUnavailableError, RedisBlobDescriptorCache
 from aioblobcache.conformance import descriptor_of, digest_of
-from tests.groups import Sentinels, running_sentinels
-from tests.servers import VALKEY
-from tests.waiting import until, until_replicated, until_server_says
+from tests.support.groups import Sentinels, running_sentinels
+from tests.support.servers import VALKEY
+from tests.support.waiting import until, until_replicated, until_server_says
 
 pytestmark = pytest.mark.anyio
 

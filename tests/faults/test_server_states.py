@@ -18,9 +18,9 @@ from aioblobcache import (
 )
 from aioblobcache.conformance import descriptor_of
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
-from tests.backends import Backend
-from tests.servers import REDIS, VALKEY, RedisServer, running
-from tests.waiting import until, until_server_says
+from tests.support.backends import Backend
+from tests.support.servers import REDIS, VALKEY, RedisServer, running
+from tests.support.waiting import until, until_server_says
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from aioblobcache import BlobUnknownError, CacheUnavailableError, RedisBlobDescriptorCache
 from aioblobcache.conformance import descriptor_of
-from tests.waiting import until_server_says
+from tests.support.waiting import until_server_says
 
 pytestmark = pytest.mark.anyio
 

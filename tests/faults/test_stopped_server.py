@@ -9,9 +9,10 @@ import tracemalloc
 import pytest
 
 from aioblobcache import CacheUnavailableError, Digest
-from tests.faults.many import NAME, assert_same, digest_of, globally, put, scoped, stopped
-from tests.faults.test_lane import provider, until_it_answers
-from tests.waiting import until
+from tests.support.numbered_blobs import NAME, assert_same, digest_of, globally, put, scoped
+from tests.support.providers import provider, until_it_answers
+from tests.support.servers import stopped
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

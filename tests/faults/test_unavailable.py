@@ -12,7 +12,8 @@ from redis.exceptions import RedisError
 
 from aioblobcache import BlobUnknownError, CacheUnavailableError, RedisBlobDescriptorCache
 from aioblobcache.conformance import descriptor_of
-from tests.servers import REDIS, VALKEY, RedisServer, free_port, running
+from tests.support.ports import free_port
+from tests.support.servers import REDIS, VALKEY, RedisServer, running
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,8 @@ from aioblobcache import RedisBlobDescriptorCache
 from aioblobcache.cli.sample import Image, build_image
 from aioblobcache.redis.provider import RedisRepositoryCache
 from aioblobcache.storage import RegistryStorage
-from tests.interop.registry import NAME, TAG, Registry
-from tests.servers import RedisServer, running
+from tests.support.docker_registry import NAME, TAG, Registry
+from tests.support.servers import RedisServer, running
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from aioblobcache import BlobUnknownError, Descriptor, Digest
 from aioblobcache.media_types import OCTET_STREAM
 from aioblobcache.redis import keys
-from tests.interop.registry import BLOB, DATA, GONE, KEPT, NAME, TAG, as_cached, break_by_garbage_collection
+from tests.support.docker_registry import BLOB, DATA, GONE, KEPT, NAME, TAG, as_cached, break_by_garbage_collection
 
 pytestmark = pytest.mark.anyio
 

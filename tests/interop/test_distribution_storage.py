@@ -9,7 +9,7 @@ from obstore.store import LocalStore
 from aioblobcache import BlobUnknownError, CachedRegistry
 from aioblobcache.cli.sample import store_image
 from aioblobcache.storage import RegistryStorage
-from tests.interop.registry import BLOB, DATA, GONE, KEPT, NAME, TAG, as_cached
+from tests.support.docker_registry import BLOB, DATA, GONE, KEPT, NAME, TAG, as_cached
 
 pytestmark = pytest.mark.anyio
 

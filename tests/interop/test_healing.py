@@ -16,9 +16,9 @@ import pytest
 from aioblobcache import Digest
 from aioblobcache.cli.sample import build_image
 from aioblobcache.maintenance import Audit, AuditOptions, Fault, Keyspace, StorageTruth
-from tests.interop.registry import BLOB, DATA, GONE, KEPT, NAME, TAG, break_by_garbage_collection
-from tests.serve.process import run
-from tests.waiting import until_server_says
+from tests.support.docker_registry import BLOB, DATA, GONE, KEPT, NAME, TAG, break_by_garbage_collection
+from tests.support.serve_process import run
+from tests.support.waiting import until_server_says
 
 pytestmark = pytest.mark.anyio
 

@@ -1,44 +1,5 @@
 from __future__ import annotations
 
-import pytest
-from obstore.store import LocalStore
+from tests.support.cached_image import filled, keyspace, storage
 
-from aioblobcache import CachedRegistry
-from aioblobcache.cli.sample import build_image, store_image
-from aioblobcache.maintenance import Keyspace
-from aioblobcache.storage import RegistryStorage
-
-NAME = "library/demo"
-OTHER = "library/other"
-IMAGE = build_image([{"etc/motd": "welcome\n"}, {"bin/start": "#!/bin/sh\n"}])
-CONFIG, LAYER, MANIFEST = IMAGE.config.digest, IMAGE.layers[0].digest, IMAGE.manifest.digest
-
-
-@pytest.fixture
-async def storage(tmp_path):
-    """A storage with an image in two repositories."""
-    storage = RegistryStorage(LocalStore(tmp_path / "storage", mkdir=True))
-    for name in (NAME, OTHER):
-        await store_image(storage, name, "latest", IMAGE)
-    return storage
-
-
-@pytest.fixture
-async def keyspace(client):
-    async with Keyspace(client) as keyspace:
-        yield keyspace
-
-
-async def fill(keyspace, storage, *names):
-    """Let the cache know all of the image, in these repositories."""
-    registry = CachedRegistry(keyspace.cache, storage)
-    for name in names or (NAME, OTHER):
-        for blob in IMAGE.blobs:
-            await registry.blobs(name).stat(blob.digest)
-        await registry.manifests(name).stat(MANIFEST)
-
-
-@pytest.fixture
-async def filled(keyspace, storage):
-    await fill(keyspace, storage)
-    return keyspace
+__all__ = ["filled", "keyspace", "storage"]

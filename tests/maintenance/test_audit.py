@@ -18,9 +18,10 @@ from aioblobcache.maintenance import Audit, AuditOptions, Fault, InRepository, K
 from aioblobcache.media_types import OCTET_STREAM
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 from aioblobcache.storage import RegistryStorage
-from tests.maintenance.conftest import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER, fill
-from tests.servers import RedisServer, free_port, running
-from tests.stores import S3Server
+from tests.support.cached_image import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER, fill, lose, many, unlink
+from tests.support.ports import free_port
+from tests.support.servers import RedisServer, running
+from tests.support.stores import S3Server
 
 pytestmark = pytest.mark.anyio
 
@@ -42,14 +43,6 @@ async def notes(keyspace, storage):
     report = await audited(keyspace, storage, with_notes=True)
     assert report.faults == []
     return {(finding.kind, finding.name, finding.digest) for finding in report.notes}
-
-
-def lose(storage, digest):
-    (storage.store.prefix / storage.layout.data(digest)).unlink()
-
-
-def unlink(storage, name, digest):
-    (storage.store.prefix / storage.layout.link(storage.layout.layer_links(name), digest)).unlink()
 
 
 async def test_what_storage_confirms_is_right(filled, storage):
@@ -296,16 +289,6 @@ async def test_a_position_is_read_as_it_was_printed():
     for text in ("", "a", "a/b", "a/b/c", "/b/1", "a//1", "a/b/-1", "a/b/١"):
         with pytest.raises(ConfigurationError, match="resume"):
             Position.parse(text)
-
-
-async def many(client, count=5_000):
-    """Global entries of blobs of a byte."""
-    digests = [Digest.of(f"{number}".encode()) for number in range(count)]
-    pipeline = client.pipeline(transaction=False)
-    for digest in digests:
-        pipeline.hset(descriptor_key(digest), mapping={"digest": digest, "size": 1, "mediatype": OCTET_STREAM})
-    await pipeline.execute()
-    return digests
 
 
 async def test_a_walk_is_resumed_where_it_stopped(client, keyspace):

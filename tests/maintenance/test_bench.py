@@ -16,8 +16,9 @@ from aioblobcache.maintenance.bench import Measured, WrongAnswerError, measure
 from aioblobcache.maintenance.callers import NOBODYS, ask_pipeline, ask_repository
 from aioblobcache.redis.client import client_from_url, close_client
 from aioblobcache.redis.keys import membership_key
-from tests.servers import REDIS, RedisServer, free_port, running
-from tests.waiting import until_server_says
+from tests.support.ports import free_port
+from tests.support.servers import REDIS, RedisServer, running
+from tests.support.waiting import until_server_says
 
 pytestmark = pytest.mark.anyio
 

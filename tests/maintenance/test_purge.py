@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from aioblobcache import CacheUnavailableError, Digest, InvalidDigestError, RepositoryNameError
 from aioblobcache.maintenance import Keyspace, purge_all, purge_digest, purge_repository
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
-from tests.maintenance.conftest import IMAGE, LAYER, NAME, OTHER
+from tests.support.cached_image import IMAGE, LAYER, NAME, OTHER
 
 pytestmark = pytest.mark.anyio
 

@@ -23,9 +23,8 @@ from aioblobcache.maintenance.audit import AuditReport
 from aioblobcache.maintenance.findings import Finding
 from aioblobcache.redis.keys import descriptor_guard_key, descriptor_key, membership_guard_key, membership_key
 from aioblobcache.storage import RegistryStorage
-from tests.maintenance.conftest import CONFIG, IMAGE, LAYER, NAME, OTHER
-from tests.maintenance.test_audit import lose
-from tests.stores import S3Server
+from tests.support.cached_image import CONFIG, IMAGE, LAYER, NAME, OTHER, lose
+from tests.support.stores import S3Server
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ from aioblobcache import CacheUnavailableError, Digest, InvalidDigestError, Repo
 from aioblobcache.maintenance import Keyspace, explain, survey
 from aioblobcache.redis.client import client_from_url, close_client
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
-from tests.maintenance.conftest import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER
-from tests.servers import VALKEY
+from tests.support.cached_image import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER
+from tests.support.servers import VALKEY
 
 pytestmark = pytest.mark.anyio
 

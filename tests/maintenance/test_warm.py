@@ -13,11 +13,10 @@ from aioblobcache.maintenance import Audit, AuditOptions, Keyspace, StorageTruth
 from aioblobcache.media_types import OCTET_STREAM
 from aioblobcache.redis.keys import descriptor_key
 from aioblobcache.storage import LinkedBlobs, RegistryStorage
-from tests.maintenance.conftest import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER
-from tests.maintenance.test_audit import lose
-from tests.servers import RedisServer, running
-from tests.stores import S3Server
-from tests.waiting import until
+from tests.support.cached_image import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER, lose
+from tests.support.servers import RedisServer, running
+from tests.support.stores import S3Server
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

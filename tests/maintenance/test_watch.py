@@ -13,8 +13,9 @@ from aioblobcache import ConfigurationError, LifecycleError, RedisBlobDescriptor
 from aioblobcache.conformance import descriptor_of
 from aioblobcache.maintenance.watch import Watch
 from aioblobcache.redis.client import client_from_url, close_client
-from tests.servers import REDIS, RedisServer, free_port, running
-from tests.waiting import until_server_says
+from tests.support.ports import free_port
+from tests.support.servers import REDIS, RedisServer, running
+from tests.support.waiting import until_server_says
 
 pytestmark = pytest.mark.anyio
 

@@ -21,8 +21,8 @@ from aioblobcache.redis import keys
 from aioblobcache.redis.cluster import _reading
 from aioblobcache.redis.keys import slot_of
 from aioblobcache.redis.near import NearCache, Source
-from tests.servers import free_port
-from tests.waiting import until, until_server_says
+from tests.support.ports import free_port
+from tests.support.waiting import until, until_server_says
 
 pytestmark = pytest.mark.anyio
 

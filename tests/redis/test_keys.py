@@ -9,7 +9,7 @@ from redis.crc import key_slot
 from aioblobcache import Digest
 from aioblobcache.redis import keys
 from aioblobcache.redis.cached import Subject, subject_of_key
-from tests.strategies import digests, names
+from tests.support.strategies import digests, names
 
 DIGEST = Digest("sha256:" + "1" * 64)
 

@@ -8,20 +8,15 @@ import pytest
 
 from aioblobcache import CacheUnavailableError
 from aioblobcache.redis.resp import is_text
-from tests.redis.test_wire_fuzz import GLOBAL, digest_of, playing
-from tests.waiting import until
+from tests.support.numbered_blobs import digest_of
+from tests.support.played_connection import GLOBAL, playing, until_written
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 
 def ask(lane, numbers):
     return [lane.stat(GLOBAL, digest_of(number)) for number in numbers]
-
-
-async def until_written():
-    """The lane writes in the tick after this one."""
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
 
 
 async def test_the_callers_of_a_tick_share_one_write():

@@ -10,7 +10,7 @@ from aioblobcache import Descriptor, Digest
 from aioblobcache.redis.lease import Lease
 from aioblobcache.redis.near import NearCache, Reading, Source
 from aioblobcache.redis.resp import UnexpectedReplyError
-from tests.redis.near_model import DIGESTS, MAX_AGE, MAX_STALENESS, World
+from tests.support.near_cache_model import DIGESTS, MAX_AGE, MAX_STALENESS, World
 
 ONE, TWO, THREE = DIGESTS
 FOO = b"repository::foo::blobs"

@@ -25,9 +25,9 @@ from aioblobcache import (
     connect,
 )
 from aioblobcache.redis.keys import descriptor_key
-from tests.backends import Storage
-from tests.servers import REDIS, VALKEY, RedisServer, running
-from tests.waiting import until
+from tests.support.backends import Storage
+from tests.support.servers import REDIS, VALKEY, RedisServer, running
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

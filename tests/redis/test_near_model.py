@@ -9,7 +9,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.redis.near_model import DIGESTS, KEYS, MAX_AGE, MAX_STALENESS, NAMES, World
+from tests.support.near_cache_model import DIGESTS, KEYS, MAX_AGE, MAX_STALENESS, NAMES, World
 
 names = st.sampled_from(NAMES)
 digests = st.sampled_from(DIGESTS)

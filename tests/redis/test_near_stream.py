@@ -9,9 +9,9 @@ import pytest
 
 from aioblobcache import BlobUnknownError, CacheUnavailableError, Descriptor
 from aioblobcache.redis.near import NearCache, Source
-from tests.redis.test_lane import until_written
-from tests.redis.test_wire_fuzz import REPOSITORY, bulk, digest_of, playing
-from tests.waiting import until
+from tests.support.numbered_blobs import digest_of
+from tests.support.played_connection import REPOSITORY, bulk, playing, until_written
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -403,7 +403,7 @@ async def test_more_callers_than_connections_are_all_served(client, server):
 
 
 async def test_a_unix_socket_serves(tmp_path):
-    from tests.servers import VALKEY, RedisServer, running
+    from tests.support.servers import VALKEY, RedisServer, running
 
     socket = tmp_path / "valkey.sock"
     with running(RedisServer(VALKEY, tmp_path, "--unixsocket", str(socket))):

@@ -14,7 +14,7 @@ from aioblobcache.redis.keys import (
 )
 from aioblobcache.redis.resp import UnexpectedReplyError
 from aioblobcache.redis.slotmap import Endpoint, Redirect, SlotRange, parse_redirect, parse_slots
-from tests.strategies import digests, names
+from tests.support.strategies import digests, names
 
 ASKED = Endpoint("asked.example", 7000)
 

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError, ResponseError
 from aioblobcache import BlobUnknownError, CorruptEntryError, Descriptor, Digest
 from aioblobcache.redis.resp import UnexpectedReplyError
 from aioblobcache.redis.wire import GlobalScope, RepositoryScope
-from tests.strategies import digests
+from tests.support.strategies import digests
 
 DIGEST = Digest.of(b"x")
 OTHER = Digest.of(b"other")

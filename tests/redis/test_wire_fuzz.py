@@ -20,23 +20,15 @@ from redis.exceptions import RedisError, ResponseError
 from aioblobcache import BlobUnknownError, CacheUnavailableError, Descriptor, Digest, InvalidDigestError
 from aioblobcache.redis import resp
 from aioblobcache.redis.guards import decode_token
-from aioblobcache.redis.lane import Lane
 from aioblobcache.redis.pending import RefusedError
 from aioblobcache.redis.resp import UnexpectedReplyError
-from aioblobcache.redis.takeover import Taken
-from aioblobcache.redis.wire import GlobalScope, RepositoryScope
 from aioblobcache.redis.writes import decode_count
-from tests.faults.many import assert_same
+from tests.support.numbered_blobs import assert_same, digest_of
+from tests.support.played_connection import GLOBAL, REPOSITORY, bulk, playing
 
-GLOBAL = GlobalScope()
-REPOSITORY = RepositoryScope("foo/bar")
 SHAPES = (resp.is_count, resp.is_text)
 
 MOST_CALLERS = 6
-
-
-def digest_of(number):
-    return Digest(f"sha256:{number:064x}")
 
 
 # --- what a reply means --------------------------------------------------------------------------
@@ -106,10 +98,6 @@ def assert_is(outcome, meant):
 
 
 # --- what is drawn -------------------------------------------------------------------------------
-
-
-def bulk(data):
-    return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
 def aggregate(kind, parts):
@@ -218,68 +206,6 @@ def conversations(draw):
     pieces = [bytes(stream[start:stop]) for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     left = draw(st.sets(st.integers(0, MOST_CALLERS - 1), max_size=2))
     return kinds, pieces, left
-
-
-# --- a lane to play it to ------------------------------------------------------------------------
-
-
-class Player(asyncio.Transport):
-    """The transport of a lane: takes what is written, and plays a stream into the protocol."""
-
-    def __init__(self, protocol):
-        super().__init__()
-        self.protocol = protocol
-        self.written = asyncio.Event()
-        self.writes = []
-        self.ended = False
-
-    def write(self, data):
-        self.writes.append(data)
-        self.written.set()
-
-    def abort(self):
-        if not self.ended:
-            self.ended = True
-            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
-
-    def play(self, piece):
-        if not self.ended and piece:
-            self.protocol.get_buffer(-1)[: len(piece)] = piece
-            self.protocol.buffer_updated(len(piece))
-
-    def end(self):
-        if not self.ended:
-            self.ended = True
-            self.protocol.connection_lost(None)
-
-
-class Connection:
-    """What :class:`Taken` lets go of by its writer's transport, as of redis-py's connection."""
-
-    def __init__(self, transport):
-        self._reader, self._writer = None, self
-        self.transport = transport
-
-
-@contextlib.asynccontextmanager
-async def playing(timeout, max_in_flight=MOST_CALLERS, greeting=(), companion=None):
-    """A lane and its player, once they are connected; a second connection is not to be had."""
-    players = []
-
-    async def connect(protocol):
-        if players:
-            await asyncio.get_running_loop().create_future()
-        players.append(Player(protocol))
-        return Taken(players[0], Connection(players[0]))
-
-    options = {"max_in_flight": max_in_flight, "greeting": greeting, "companion": companion}
-    lane = Lane(connect, "a stream", timeout=timeout, **options)
-    while not lane.is_open:  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    try:
-        yield lane, players[0]
-    finally:
-        await lane.aclose()
 
 
 def meant_for_each(kinds, stream):

@@ -13,7 +13,7 @@ from aioblobcache.redis.guards import guard_keys
 from aioblobcache.redis.keys import slot_of
 from aioblobcache.redis.resp import UnexpectedReplyError
 from aioblobcache.redis.writes import ClusterWrites, OneNodeWrites, decode_count, is_noscript, load_request
-from tests.strategies import descriptors, digests, names
+from tests.support.strategies import descriptors, digests, names
 
 DIGEST = Digest.of(b"x")
 ONE_NODE = OneNodeWrites()

@@ -1,25 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from obstore.store import LocalStore
 
-from aioblobcache import CachedRegistry, MemoryBlobDescriptorCache
-from aioblobcache.storage import RegistryStorage
-from tests.registry_api.content import store
-from tests.registry_api.serving import FRAMEWORKS, serving
+from tests.support.registry_content import registry, storage
+from tests.support.serving import FRAMEWORKS, serving
 
-
-@pytest.fixture
-async def storage(tmp_path):
-    storage = RegistryStorage(LocalStore(tmp_path / "registry", mkdir=True))
-    await store(storage)
-    return storage
-
-
-@pytest.fixture
-def registry(storage):
-    """The storage behind a cache that has seen nothing."""
-    return CachedRegistry(MemoryBlobDescriptorCache(), storage)
+__all__ = ["registry", "storage"]
 
 
 @pytest.fixture(params=list(FRAMEWORKS))

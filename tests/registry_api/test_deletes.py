@@ -8,10 +8,10 @@ import pytest
 
 from aioblobcache import CachedRegistry, ConfigurationError, RedisBlobDescriptorCache
 from aioblobcache.registry_api import ForbiddenError, RegistryApi, UnauthorizedError
-from tests.registry_api.content import IMAGE, LAYER, NAME, UNKNOWN, store_manifest
-from tests.registry_api.serving import serving
-from tests.servers import free_port
-from tests.stores import paths
+from tests.support.ports import free_port
+from tests.support.registry_content import IMAGE, LAYER, NAME, UNKNOWN, store_manifest
+from tests.support.serving import serving
+from tests.support.stores import paths
 
 pytestmark = pytest.mark.anyio
 

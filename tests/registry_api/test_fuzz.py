@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from aioblobcache import CachedRegistry, MemoryBlobDescriptorCache
 from aioblobcache.registry_api import RegistryApi, Request
 from aioblobcache.registry_api.messages import is_header_value
-from tests.registry_api.content import IMAGE, LAYER, NAME, ODD_NAMES, UNKNOWN
-from tests.strategies import HOSTILE, damaged, digests, names
+from tests.support.registry_content import IMAGE, LAYER, NAME, ODD_NAMES, UNKNOWN
+from tests.support.strategies import HOSTILE, damaged, digests, names
 
 pytestmark = pytest.mark.anyio
 

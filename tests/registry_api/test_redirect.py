@@ -10,9 +10,9 @@ from obstore.store import LocalStore
 from aioblobcache import CachedRegistry, ConfigurationError, Descriptor, MemoryBlobDescriptorCache
 from aioblobcache.registry_api import RegistryApi
 from aioblobcache.storage import RegistryStorage
-from tests.registry_api.content import IMAGE, LAYER, NAME, UNKNOWN, store
-from tests.registry_api.serving import serving
-from tests.stores import S3Server
+from tests.support.registry_content import IMAGE, LAYER, NAME, UNKNOWN, store
+from tests.support.serving import serving
+from tests.support.stores import S3Server
 
 pytestmark = pytest.mark.anyio
 

@@ -12,8 +12,18 @@ from aioblobcache import StorageError
 from aioblobcache.media_types import OCI_INDEX, OCI_MANIFEST
 from aioblobcache.registry_api import referrers as module
 from aioblobcache.registry_api.referrers import Referrers
-from tests.registry_api.content import IMAGE, LAYER, NAME, OTHER, UNKNOWN, index_of, reference, referrer, store_manifest
-from tests.registry_api.serving import serving
+from tests.support.registry_content import (
+    IMAGE,
+    LAYER,
+    NAME,
+    OTHER,
+    UNKNOWN,
+    index_of,
+    reference,
+    referrer,
+    store_manifest,
+)
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
 

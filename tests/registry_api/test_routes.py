@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioblobcache.registry_api.routes import Endpoint, Route, find_route
-from tests.strategies import digests, names
+from tests.support.strategies import digests, names
 
 
 @pytest.mark.parametrize(

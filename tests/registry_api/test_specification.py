@@ -9,7 +9,7 @@ import pytest
 
 from aioblobcache import Digest
 from aioblobcache.media_types import OCI_MANIFEST
-from tests.registry_api.content import FOREIGN, IMAGE, LARGE, LAYER, NAME, ODD_NAMES, UNKNOWN, store_blob
+from tests.support.registry_content import FOREIGN, IMAGE, LARGE, LAYER, NAME, ODD_NAMES, UNKNOWN, store_blob
 
 pytestmark = pytest.mark.anyio
 

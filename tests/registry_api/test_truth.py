@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from aioblobcache import BlobUnknownError, CachedRegistry, Descriptor, RedisBlobDescriptorCache
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 from aioblobcache.registry_api import RegistryApi, Request
-from tests.registry_api.content import IMAGE, LARGE, LAYER, NAME, UNKNOWN, store_blob, store_manifest
-from tests.registry_api.serving import serving
-from tests.servers import VALKEY, RedisServer, running
+from tests.support.registry_content import IMAGE, LARGE, LAYER, NAME, UNKNOWN, store_blob, store_manifest
+from tests.support.servers import VALKEY, RedisServer, running
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from aioblobcache import CacheUnavailableError, RedisBlobDescriptorCache
 from aioblobcache.conformance import GuardedCacheConformance, descriptor_of, digest_of
 from aioblobcache.redis.keys import slot_of
-from tests.waiting import until, until_server_says
+from tests.support.waiting import until, until_server_says
 
 pytestmark = pytest.mark.anyio
 

@@ -13,9 +13,10 @@ from redis import Redis
 
 from aioblobcache import CacheUnavailableError, RedisBlobDescriptorCache
 from aioblobcache.conformance import digest_of
-from tests.faults.proxy import Proxy
-from tests.groups import wait_until
-from tests.servers import REDIS, VALKEY, RedisServer, free_port, running
+from tests.support.groups import wait_until
+from tests.support.ports import free_port
+from tests.support.proxy import Proxy
+from tests.support.servers import REDIS, VALKEY, RedisServer, running
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,9 @@ from redis.credentials import CredentialProvider
 
 from aioblobcache import BlobCacheError, CacheUnavailableError, Observer, RedisBlobDescriptorCache
 from aioblobcache.conformance import descriptor_of
-from tests.servers import VALKEY, RedisServer, free_port, running
-from tests.waiting import until_server_says
+from tests.support.ports import free_port
+from tests.support.servers import VALKEY, RedisServer, running
+from tests.support.waiting import until_server_says
 
 pytestmark = pytest.mark.anyio
 

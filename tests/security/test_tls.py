@@ -9,8 +9,9 @@ from redis import Redis
 
 from aioblobcache import CacheUnavailableError, RedisBlobDescriptorCache
 from aioblobcache.conformance import descriptor_of, digest_of
-from tests.groups import wait_until
-from tests.servers import REDIS, RedisServer, free_port, running
+from tests.support.groups import wait_until
+from tests.support.ports import free_port
+from tests.support.servers import REDIS, RedisServer, running
 
 pytestmark = pytest.mark.anyio
 

@@ -14,10 +14,10 @@ from aioblobcache.serve.app import app, make_app
 from aioblobcache.serve.options import ServeOptions
 from aioblobcache.serve.run import log_config
 from aioblobcache.storage import RegistryStorage
-from tests.registry_api.content import LAYER, NAME, UNKNOWN, store
-from tests.registry_api.serving import asking, by_uvicorn
-from tests.servers import free_port
-from tests.waiting import until_server_says
+from tests.support.ports import free_port
+from tests.support.registry_content import LAYER, NAME, UNKNOWN, store
+from tests.support.serving import asking, by_uvicorn
+from tests.support.waiting import until_server_says
 
 pytestmark = pytest.mark.anyio
 

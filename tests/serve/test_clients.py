@@ -13,10 +13,10 @@ from aioblobcache import Descriptor, Digest
 from aioblobcache.cli.sample import Image, build_image
 from aioblobcache.media_types import OCI_INDEX
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
-from tests.interop.registry import Registry
-from tests.registry_api.content import reference
-from tests.serve.process import ServeProcess
-from tests.servers import VALKEY, RedisServer, running
+from tests.support.docker_registry import Registry
+from tests.support.registry_content import reference
+from tests.support.serve_process import ServeProcess
+from tests.support.servers import VALKEY, RedisServer, running
 
 pytestmark = pytest.mark.anyio
 

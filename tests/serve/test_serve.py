@@ -18,11 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from aioblobcache.errors import ConfigurationError
 from aioblobcache.serve.options import listen_address
 from aioblobcache.storage import RegistryStorage
-from tests.groups import wait_until
-from tests.registry_api.content import IMAGE, LAYER, NAME, store, store_blob
-from tests.serve.process import ServeProcess, run
-from tests.servers import VALKEY, RedisServer, free_port, running
-from tests.stores import KEY_ID, SECRET, S3Server
+from tests.support.groups import wait_until
+from tests.support.ports import free_port
+from tests.support.registry_content import IMAGE, LAYER, NAME, store, store_blob
+from tests.support.serve_process import ServeProcess, run
+from tests.support.servers import VALKEY, RedisServer, running
+from tests.support.stores import KEY_ID, SECRET, S3Server
 
 V2 = f"/v2/{NAME}"
 DATA = IMAGE.content[LAYER.digest]

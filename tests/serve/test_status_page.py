@@ -13,10 +13,10 @@ import pytest
 from obstore.store import LocalStore
 
 from aioblobcache.storage import RegistryStorage
-from tests.groups import wait_until
-from tests.registry_api.content import LAYER, NAME, store
-from tests.serve.process import ServeProcess
-from tests.servers import VALKEY, RedisServer, require_program, running
+from tests.support.groups import wait_until
+from tests.support.registry_content import LAYER, NAME, store
+from tests.support.serve_process import ServeProcess
+from tests.support.servers import VALKEY, RedisServer, require_program, running
 
 
 class Browser:

@@ -23,8 +23,8 @@ from redis.asyncio import Redis
 
 from aioblobcache import BlobUnknownError, connect
 from aioblobcache.storage import RegistryStorage
-from tests.servers import REDIS, VALKEY, RedisServer, running
 from tests.stress.worker import CLEARED, NAMES, PUSHED, digest_of, now
+from tests.support.servers import REDIS, VALKEY, RedisServer, running
 
 pytestmark = pytest.mark.anyio
 

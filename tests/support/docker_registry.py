@@ -18,8 +18,9 @@ import pytest
 
 from aioblobcache import Descriptor, Digest, media_types
 from aioblobcache.cli.sample import Image
-from tests.interop.skopeo import Skopeo
-from tests.servers import Server, free_port, require_program
+from tests.support.ports import free_port
+from tests.support.servers import Server, require_program
+from tests.support.skopeo import Skopeo
 
 # Where the tests push an image to.
 NAME = "library/demo"

@@ -19,7 +19,7 @@ from yarl import URL
 from aioblobcache import CachedRegistry
 from aioblobcache.contrib.aiohttp import add_registry, cache_context
 from aioblobcache.contrib.starlette import RegistryApp, lifespan
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 @attrs.frozen

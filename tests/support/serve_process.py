@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.servers import Server, free_port
+from tests.support.ports import free_port
+from tests.support.servers import Server
 
 COMMAND = [sys.executable, "-m", "aioblobcache"]
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import obstore
+import pytest
+from obstore.store import LocalStore
 
-from aioblobcache import Descriptor, Digest
+from aioblobcache import CachedRegistry, Descriptor, Digest, MemoryBlobDescriptorCache
 from aioblobcache.cli.sample import build_image, store_image
 from aioblobcache.media_types import OCI_INDEX, OCI_MANIFEST
 from aioblobcache.storage import RegistryStorage
-from tests.stores import put_data
+from tests.support.stores import put_data
 
 NAME = "library/demo"
 OTHER = "library/other"
@@ -76,3 +79,16 @@ def index_of(*manifests: dict[str, Any]) -> dict[str, Any]:
 
 
 UNKNOWN = Digest.of(b"nobody has this")
+
+
+@pytest.fixture
+async def storage(tmp_path: Path) -> RegistryStorage:
+    storage = RegistryStorage(LocalStore(tmp_path / "registry", mkdir=True))
+    await store(storage)
+    return storage
+
+
+@pytest.fixture
+def registry(storage: RegistryStorage) -> CachedRegistry:
+    """The storage behind a cache that has seen nothing."""
+    return CachedRegistry(MemoryBlobDescriptorCache(), storage)

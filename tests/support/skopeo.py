@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from aioblobcache.cli.sample import Image
-from tests.servers import require_program
+from tests.support.servers import require_program
 
 TAG = "image"
 

@@ -1,16 +1,12 @@
-"""Many blobs, each with an answer of its own in each scope, and a server stopped for a while."""
+"""Many blobs by their number, each with an answer of its own in each scope."""
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
 from aioblobcache import Descriptor, Digest
-from tests.servers import Server
 
 NAME = "foo/bar"
 
@@ -54,16 +50,3 @@ def assert_same(found: Sequence[object], expected: Sequence[object]) -> None:
     assert len(found) == len(expected)
     for place, (one, other) in enumerate(zip(found, expected, strict=True)):
         assert one == other, f"at place {place}"
-
-
-@contextmanager
-def stopped(server: Server) -> Iterator[None]:
-    """Within, the server stands still, as a machine does that is swapped out or cut off."""
-    pid = server.pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        os.waitpid(pid, os.WUNTRACED)  # the signal is sent, not yet heeded
-        yield
-    finally:
-        with suppress(ProcessLookupError):  # killed meanwhile
-            os.kill(pid, signal.SIGCONT)

