@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,8 @@ from redis.asyncio import Redis
 from aioblobcache import RedisBlobDescriptorCache
 from tests.support.groups import Cluster, Sentinels, running_cluster, running_sentinels
 from tests.support.servers import REDIS, VALKEY, RedisServer, running
+
+pytest_plugins = ["tests.support.figures", "tests.support.parallel"]
 
 
 @pytest.fixture
@@ -90,24 +91,3 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak-operations", type=int, default=400_000, help="how much is done before memory is looked at")
     parser.addoption("--stress-seconds", type=float, default=8.0, help="how long guards are tried on a real store")
     parser.addoption("--figures", type=Path, help="where to write what tests have measured, as JSON")
-
-
-_FIGURES = pytest.StashKey[dict[str, dict[str, float]]]()
-
-
-@pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Notes what a test has measured, under its name; numbers, times in seconds."""
-
-    def note(**measured: float) -> None:
-        name = request.node.name
-        print(f"\n{name}: " + ", ".join(f"{what} {figure:.4g}" for what, figure in measured.items()))  # noqa: T201
-        request.config.stash.setdefault(_FIGURES, {})[name] = measured
-
-    return note
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    path = session.config.getoption("--figures")
-    if path is not None:
-        path.write_text(json.dumps(session.config.stash.get(_FIGURES, {}), indent=2, sort_keys=True) + "\n")

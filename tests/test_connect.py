@@ -5,6 +5,7 @@ from redis.asyncio import Sentinel, SSLConnection
 from redis.asyncio.sentinel import SentinelManagedSSLConnection
 
 from aioblobcache import ConfigurationError, MemoryBlobDescriptorCache, RedisBlobDescriptorCache, connect
+from tests.support.internals import internals
 
 SECRET = "s3cr3t-pa55"
 
@@ -25,19 +26,19 @@ SECRET = "s3cr3t-pa55"
 def test_a_url_of_redis_makes_a_redis_provider(url, address):
     provider = connect(url, ttl=60)
     assert repr(provider) == f"<RedisBlobDescriptorCache at {address}>"
-    assert provider._engine.options.ttl == 60
+    assert internals(provider).engine.options.ttl == 60
 
 
 def test_pooled_connections_speak_resp2_which_every_server_does_unless_the_url_says_otherwise():
     def protocol(url):
-        return int(connect(url)._owned_client.connection_pool.connection_kwargs["protocol"])
+        return int(internals(connect(url)).client.connection_pool.connection_kwargs["protocol"])
 
     assert protocol("redis://example") == 2
     assert protocol("redis://example?protocol=3") == 3
 
 
 def test_the_hosts_of_a_cluster_url_are_the_nodes_it_begins_with():
-    client = connect("rediss+cluster://user:p%40ss@one,two:7000?socket_timeout=2")._owned_client
+    client = internals(connect("rediss+cluster://user:p%40ss@one,two:7000?socket_timeout=2")).client
     assert sorted(client.nodes_manager.startup_nodes) == ["one:6379", "two:7000"]
     [node, _] = client.nodes_manager.startup_nodes.values()
     assert node.connection_class is SSLConnection
@@ -47,7 +48,7 @@ def test_the_hosts_of_a_cluster_url_are_the_nodes_it_begins_with():
 
 def test_a_sentinel_url_keeps_the_credentials_of_sentinels_and_server_apart():
     url = "rediss+sentinel://user:pw@one,two:7000/my%20blobs/3?sentinel_username=s&sentinel_password=p%40&ssl_ca_certs=/ca"
-    pool = connect(url)._owned_client.connection_pool
+    pool = internals(connect(url)).client.connection_pool
     assert pool.service_name == "my blobs"
     assert pool.connection_class is SentinelManagedSSLConnection
     own = pool.connection_kwargs
@@ -138,7 +139,7 @@ def test_no_error_repeats_a_password(url):
 )
 def test_no_representation_repeats_a_password(url):
     provider = connect(url)
-    for thing in (provider, provider.repository_scoped("foo"), provider._engine.options):
+    for thing in (provider, provider.repository_scoped("foo"), internals(provider).engine.options):
         assert SECRET not in repr(thing)
 
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from aioblobcache.flights import Flights
+from tests.support.internals import flying
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +66,8 @@ async def test_who_comes_when_a_call_has_just_ended_begins_another():
     flights, call = Flights(), Call()
     first = asyncio.create_task(flights.join("key", call))
     await settle()
-    ended = flights._flying["key"].task
+    [flight] = flying(flights)
+    ended = flight.task
     call.finish.set_result("old")
     while not ended.done():  # noqa: ASYNC110
         await asyncio.sleep(0)

@@ -4,6 +4,7 @@ import pytest
 
 from aioblobcache import BlobUnknownError, ConfigurationError, Descriptor, LifecycleError, MemoryBlobDescriptorCache
 from aioblobcache.conformance import OCTETS, descriptor_of, digest_of
+from tests.support.internals import memory_tables
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +52,7 @@ async def test_memory_stays_bounded_under_any_number_of_blobs_and_repositories()
             assert await repository.fill(descriptor.digest, descriptor, token)
             with pytest.raises(BlobUnknownError):
                 await cache.clear(digest_of(f"unknown {number}"))
-        tables = cache._tables
+        tables = memory_tables(cache)
         assert (len(tables.descriptors), len(tables.links)) == (10, 10)
         assert len(tables.guards) <= 20
 

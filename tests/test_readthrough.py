@@ -26,6 +26,7 @@ from aioblobcache import (
 from aioblobcache.conformance import JSON, OCTETS, descriptor_of, digest_of
 from aioblobcache.media_types import OCI_MANIFEST
 from tests.support.backends import Backend, Storage
+from tests.support.internals import flights_of, flying, internals
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
@@ -63,7 +64,7 @@ async def provider(request):
     near = request.param == "near cache"
     url = request.getfixturevalue("valkey_server" if near else request.param).url
     async with RedisBlobDescriptorCache.from_url(url, timeout=30.0, near_cache=1000 * near) as provider:
-        await provider._owned_client.flushall()
+        await internals(provider).client.flushall()
         if near:
             await until(lambda: provider.info()["near_cache"]["why_off"] is None)
         yield provider
@@ -155,17 +156,17 @@ class CountTokens:
     """A cache that opens a gate when all callers have missed."""
 
     def __init__(self, cache, callers, gate):
-        self._cache, self._left, self._gate = cache, callers, gate
+        self.cache, self.left, self.gate = cache, callers, gate
 
     async def take_token(self, digest):
-        token = await self._cache.take_token(digest)
-        self._left -= 1
-        if not self._left:
-            self._gate.set()
+        token = await self.cache.take_token(digest)
+        self.left -= 1
+        if not self.left:
+            self.gate.set()
         return token
 
     def __getattr__(self, name):
-        return getattr(self._cache, name)
+        return getattr(self.cache, name)
 
 
 async def test_the_first_caller_cancelled_leaves_the_others_their_answer(cache):
@@ -175,7 +176,7 @@ async def test_the_first_caller_cancelled_leaves_the_others_their_answer(cache):
     first = asyncio.create_task(statter.stat(DIGEST))
     await backend.entered.wait()
     others = [asyncio.create_task(statter.stat(DIGEST)) for _ in range(5)]
-    [flight] = statter._shared.flights._flying.values()
+    [flight] = flying(flights_of(statter))
     await until(lambda: flight.passengers == 6)
     await cancel(first)
     backend.gate.set()
@@ -190,7 +191,7 @@ async def test_all_callers_cancelled_leave_nothing_behind(cache):
     caller = asyncio.create_task(statter.stat(DIGEST))
     await backend.entered.wait()
     await cancel(caller)
-    await until(lambda: len(statter._shared.flights) == 0)
+    await until(lambda: len(flights_of(statter)) == 0)
     with pytest.raises(BlobUnknownError):
         await cache.stat(DIGEST)
 
@@ -594,8 +595,8 @@ async def test_losing_and_regaining_the_cache_is_one_line_in_the_log_each(cache,
 
 async def test_a_corrupt_entry_is_logged_and_refilled(valkey_server, caplog):
     async with RedisBlobDescriptorCache.from_url(valkey_server.url, timeout=30.0) as provider:
-        await provider._owned_client.flushall()
-        await provider._owned_client.set(f"blobs::{DIGEST}", "planted")
+        await internals(provider).client.flushall()
+        await internals(provider).client.set(f"blobs::{DIGEST}", "planted")
         statter = CachedBlobStatter(provider, Backend(DESCRIPTOR))
         assert await statter.stat(DIGEST) == DESCRIPTOR
         assert "its cache entry is malformed" in caplog.text
@@ -622,13 +623,13 @@ class CountScopedTokens(CountTokens):
 
         class Scoped(CountTokens):
             async def take_token(self, digest):
-                token = await self._cache.take_token(digest)
-                outer._left -= 1
-                if not outer._left:
-                    outer._gate.set()
+                token = await self.cache.take_token(digest)
+                outer.left -= 1
+                if not outer.left:
+                    outer.gate.set()
                 return token
 
-        return Scoped(self._cache.repository_scoped(name), 0, None)
+        return Scoped(self.cache.repository_scoped(name), 0, None)
 
 
 async def test_the_two_kinds_and_other_names_do_not_share_theirs(provider):
@@ -710,7 +711,7 @@ async def test_unknown_from_a_call_that_began_before_a_push_is_asked_once_more(c
     before = asyncio.create_task(statter.stat(DIGEST))
     await backend.entered.wait()
     backend.held[DIGEST] = DESCRIPTOR
-    [flight] = statter._shared.flights._flying.values()
+    [flight] = flying(flights_of(statter))
     after = asyncio.create_task(statter.stat(DIGEST))
     await until(lambda: flight.passengers == 2)
     backend.gate.set()

@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Connection, ConnectionPool, Redis
 
 from aioblobcache import BlobUnknownError, CacheUnavailableError, RedisBlobDescriptorCache
+from tests.support.internals import bytes_received, internals
 from tests.support.providers import (
     FIRST,
     NAME,
@@ -54,10 +55,10 @@ async def test_any_number_of_pushes_is_no_reply_without_end(own_server, proxy):
         repository = cache.repository_scoped(NAME)
         await until_it_answers(repository, FIRST)
         push = b">2\r\n+unknown\r\n$100000\r\n" + bytes(100_000) + b"\r\n"
-        [lane] = cache._engine._topology.lanes
-        expected = lane._bytes_received + 180 * len(push)
+        lane = internals(cache).lane
+        expected = bytes_received(lane) + 180 * len(push)
         proxy.inject(push * 180)
-        await until(lambda: lane._bytes_received >= expected)
+        await until(lambda: bytes_received(lane) >= expected)
         assert await repository.stat(FIRST.digest) == FIRST
         assert cache.info()["reconnects"] == 0
 

@@ -9,6 +9,7 @@ import tracemalloc
 import pytest
 
 from aioblobcache import BlobUnknownError
+from tests.support.internals import internals, unsent_bytes
 from tests.support.numbered_blobs import NAME, assert_same, digest_of, globally, put, scoped
 from tests.support.providers import provider
 from tests.support.servers import stopped
@@ -104,8 +105,8 @@ async def test_a_request_in_flight_costs_less_than_a_kibibyte(own_server, scope)
             cost, callers = await cost_of(
                 (ask(digest) for digest in digests), IN_FLIGHT, lambda: cache.info()["in_flight"] == IN_FLIGHT
             )
-            [lane] = cache._engine._topology.lanes
-            unsent = lane._transport.get_write_buffer_size() / IN_FLIGHT
+            lane = internals(cache).lane
+            unsent = unsent_bytes(lane) / IN_FLIGHT
         nothing.set_result(None)
         await asyncio.gather(*waiters)
         outcomes = await asyncio.gather(*callers, return_exceptions=True)

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from aioblobcache import BlobUnknownError, CacheUnavailableError, RedisBlobDescriptorCache
 from aioblobcache.conformance import descriptor_of, digest_of
 from tests.support.groups import Sentinels, running_sentinels
+from tests.support.internals import internals
 from tests.support.servers import VALKEY
 from tests.support.waiting import until, until_replicated, until_server_says
 
@@ -147,7 +148,7 @@ async def test_a_master_that_was_replaced_while_it_lived_is_left(group, figures)
         switch = await announced
         await until_server_says(lambda: writes(repository, blob))
         figures(written_after_the_switch=time.monotonic() - switch)
-        [lane] = cache._engine._topology.lanes
+        lane = internals(cache).lane
         assert lane.peer[1] != group.master.port
         # The near cache is that of the new master: it keeps what that one says, and hears what is done there.
         await until_server_says(lambda: served_near(repository, blob))
@@ -188,7 +189,7 @@ async def test_a_replica_that_a_sentinel_takes_for_the_master_is_not_believed(gr
         async with Redis(port=replica.port) as client:
             assert (await client.role())[0] == b"slave"
     async with RedisBlobDescriptorCache.from_url(group.url, timeout=1.0) as cache:
-        pool = cache._owned_client.connection_pool
+        pool = internals(cache).client.connection_pool
 
         async def discover(_service):
             return "127.0.0.1", group.replicas[0].port

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from aioblobcache import BlobUnknownError, CacheUnavailableError, RedisBlobDescriptorCache
 from aioblobcache.conformance import descriptor_of
+from tests.support.internals import internals
 from tests.support.ports import free_port
 from tests.support.servers import REDIS, VALKEY, RedisServer, running
 
@@ -144,7 +145,7 @@ async def test_a_replica_refuses_writes_and_answers_stats(own_server, tmp_path):
     async with RedisBlobDescriptorCache.from_url(own_server.url, timeout=10.0) as cache:
         repository = cache.repository_scoped(NAME)
         await repository.set_descriptor(DIGEST, DESCRIPTOR)
-        client = cache._owned_client
+        client = internals(cache).client
         await client.replicaof("127.0.0.1", str(free_port()))
         for write in (
             repository.set_descriptor(DIGEST, DESCRIPTOR),

@@ -24,6 +24,7 @@ from aioblobcache.maintenance.findings import Finding
 from aioblobcache.redis.keys import descriptor_guard_key, descriptor_key, membership_guard_key, membership_key
 from aioblobcache.storage import RegistryStorage
 from tests.support.cached_image import CONFIG, IMAGE, LAYER, NAME, OTHER, lose
+from tests.support.internals import read_storage_through
 from tests.support.stores import S3Server
 
 pytestmark = pytest.mark.anyio
@@ -130,7 +131,7 @@ async def test_what_storage_cannot_tell_right_before_is_left(client, filled, sto
     with S3Server() as s3:
         refusing = RegistryStorage(s3.open(s3.make_bucket()))
         s3.refuse(lambda request: True)
-        audit._truth = StorageTruth(refusing)
+        read_storage_through(audit, StorageTruth(refusing))
         before = await contents(client)
         report = await repair(audit, filled, most=10)
     assert (report.removed, report.not_told) == (0, 3)

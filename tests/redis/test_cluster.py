@@ -21,6 +21,7 @@ from aioblobcache.redis import keys
 from aioblobcache.redis.cluster import _reading
 from aioblobcache.redis.keys import slot_of
 from aioblobcache.redis.near import NearCache, Source
+from tests.support.internals import internals, scope_of
 from tests.support.ports import free_port
 from tests.support.waiting import until, until_server_says
 
@@ -107,9 +108,9 @@ async def test_who_asks_the_same_when_a_lane_has_failed_the_question_does_not_wa
     """All within one tick: some of its parts are gone, and it will never be answered."""
     blob = blob_on(cluster, 2)
     await repository.set_descriptor(blob.digest, blob)
-    topology, scope = cache._engine._topology, repository._scope
+    topology, scope = internals(cache).topology, scope_of(repository)
     first = topology.stat(scope, blob.digest, None)
-    lane = topology._nodes.readers[scope.stat_slots(blob.digest)[0]].lane()
+    lane = internals(cache).nodes.readers[scope.stat_slots(blob.digest)[0]].lane()
     lane.lost(RedisConnectionError("lost"))
     second = topology.stat(scope, blob.digest, None)
     async with asyncio.timeout(5):
@@ -185,7 +186,7 @@ async def outcome(repository, digest):
 
 async def first_steps(cache, steps, number):
     """What a client does that is killed after so many steps of a write."""
-    return await cache._engine.run(steps[:number])
+    return await internals(cache).engine.run(steps[:number])
 
 
 @pytest.mark.parametrize("before", ["absent", "present"])
@@ -196,7 +197,7 @@ async def test_after_every_step_of_a_set_a_reader_sees_the_old_state_or_nothing(
         if before == "present":
             old = Descriptor(blob.digest, blob.size, OCTETS)
             await repository.set_descriptor(blob.digest, old)
-        steps = cache._engine.writes.set(NAME, blob.digest, blob, None)
+        steps = internals(cache).engine.writes.set(NAME, blob.digest, blob, None)
         assert len(steps) == 3
         await first_steps(cache, steps, number)
         seen = await outcome(repository, blob.digest)
@@ -208,7 +209,7 @@ async def test_after_every_step_of_a_fill_a_reader_sees_nothing_until_the_last(c
     for number in range(4):
         blob = descriptor_of(f"fill {number}")
         token = await repository.take_token(blob.digest)
-        steps = cache._engine.writes.fill(NAME, blob.digest, blob, None, token)
+        steps = internals(cache).engine.writes.fill(NAME, blob.digest, blob, None, token)
         assert len(steps) == 3
         assert await first_steps(cache, steps, number)
         assert await outcome(repository, blob.digest) == (blob if number == 3 else None)
@@ -218,7 +219,7 @@ async def test_after_every_step_of_a_clear_but_none_a_reader_sees_nothing(cache,
     for number in range(4):
         blob = descriptor_of(f"clear {number}")
         await repository.set_descriptor(blob.digest, blob)
-        steps = cache._engine.writes.clear(NAME, blob.digest, b"nonce", 1000)
+        steps = internals(cache).engine.writes.clear(NAME, blob.digest, b"nonce", 1000)
         assert len(steps) == 3
         await first_steps(cache, steps, number)
         assert await outcome(repository, blob.digest) == (None if number else blob)
@@ -230,10 +231,10 @@ async def test_a_fill_that_a_clear_overtakes_shows_nothing(cache, repository, cl
     blob = descriptor_of(f"overtaken {cleared_before}")
     await repository.set_descriptor(blob.digest, blob)
     token = await repository.take_token(blob.digest)
-    steps = cache._engine.writes.fill(NAME, blob.digest, blob, None, token)
+    steps = internals(cache).engine.writes.fill(NAME, blob.digest, blob, None, token)
     await first_steps(cache, steps, cleared_before - 1)
     await repository.clear(blob.digest)
-    assert not await cache._engine.run_here_or_nowhere(steps[cleared_before - 1 :]) or cleared_before == 2
+    assert not await internals(cache).engine.run_here_or_nowhere(steps[cleared_before - 1 :]) or cleared_before == 2
     assert await outcome(repository, blob.digest) is None
 
 
@@ -281,7 +282,7 @@ async def test_a_slot_that_has_moved_is_followed_and_remembered(cluster, cache, 
     move = Move(cluster, three_keys(blob.digest)[place])
     move.all()
     assert await repository.stat(blob.digest) == blob
-    await until(lambda: cache._engine._topology._nodes.primaries[move.slot].endpoint.port == move.target.port)
+    await until(lambda: internals(cache).nodes.primaries[move.slot].endpoint.port == move.target.port)
     await repository.clear(blob.digest)
     Move(cluster, three_keys(blob.digest)[place]).all()
     await repository.set_descriptor(blob.digest, blob)

@@ -10,6 +10,7 @@ from aioblobcache import Descriptor, Digest
 from aioblobcache.redis.lease import Lease
 from aioblobcache.redis.near import NearCache, Reading, Source
 from aioblobcache.redis.resp import UnexpectedReplyError
+from tests.support.internals import digests_indexed, joint_leases, tables_of
 from tests.support.near_cache_model import DIGESTS, MAX_AGE, MAX_STALENESS, World
 
 ONE, TWO, THREE = DIGESTS
@@ -278,8 +279,8 @@ def test_the_joint_lease_of_the_same_leases_is_one_and_forgotten_when_one_of_the
     assert Lease.joint({first, second}).is_confirmed
     second.end()
     assert joint.is_over
-    assert not first._joint
-    assert not third._joint
+    assert not joint_leases(first)
+    assert not joint_leases(third)
 
 
 def test_at_most_so_many_are_kept_and_those_that_nobody_asks_for_go_first():
@@ -346,8 +347,8 @@ def test_nothing_is_left_of_what_was_evicted_or_is_not_used_any_more():
     for number in range(100):
         near.keep(Digest.of(b"%d" % number), near.cache.table(f"repository-{number}"))
     gc.collect()
-    assert len(near.cache._about) == 1
-    assert sorted(near.cache._tables) == ["foo", "repository-99"]
+    assert len(digests_indexed(near.cache)) == 1
+    assert tables_of(near.cache) == ["foo", "repository-99"]
 
 
 def test_hits_and_misses_are_counted(near):

@@ -11,6 +11,7 @@ from redis.credentials import CredentialProvider
 
 from aioblobcache import BlobCacheError, CacheUnavailableError, Observer, RedisBlobDescriptorCache
 from aioblobcache.conformance import descriptor_of
+from tests.support.internals import internals
 from tests.support.ports import free_port
 from tests.support.servers import VALKEY, RedisServer, running
 from tests.support.waiting import until_server_says
@@ -75,7 +76,7 @@ async def test_nothing_that_is_said_or_written_holds_a_password(tmp_path, caplog
                     repr(cache),
                     repr(cache.repository_scoped("a")),
                     str(cache.info()),
-                    repr(cache._engine.options),
+                    repr(internals(cache).engine.options),
                 ]
             said += [repr(one) for one in told.all]
             assert len(said) > 20

@@ -10,6 +10,7 @@ from redis import Redis
 from aioblobcache import CacheUnavailableError, RedisBlobDescriptorCache
 from aioblobcache.conformance import descriptor_of, digest_of
 from tests.support.groups import wait_until
+from tests.support.internals import internals
 from tests.support.ports import free_port
 from tests.support.servers import REDIS, RedisServer, running
 
@@ -104,7 +105,7 @@ async def test_a_master_and_its_sentinel_speak_tls(tmp_path, certificates, port)
 
 def test_the_name_in_a_certificate_is_checked_by_default():
     for url in ("rediss://x", "rediss+cluster://x", "rediss+sentinel://x/blobs"):
-        client = RedisBlobDescriptorCache.from_url(url)._owned_client
+        client = internals(RedisBlobDescriptorCache.from_url(url)).client
         pool = getattr(client, "connection_pool", None)
         [*nodes] = [] if pool else client.nodes_manager.startup_nodes.values()
         made = (

@@ -21,7 +21,7 @@ from aioblobcache.storage import RegistryStorage
 from tests.support.groups import wait_until
 from tests.support.ports import free_port
 from tests.support.registry_content import IMAGE, LAYER, NAME, store, store_blob
-from tests.support.serve_process import ServeProcess, run
+from tests.support.serve_process import ServeProcess, ServingProcess, run
 from tests.support.servers import VALKEY, RedisServer, running
 from tests.support.stores import KEY_ID, SECRET, S3Server
 
@@ -246,15 +246,12 @@ def test_the_cache_may_come_by_the_environment(tree):
 
 
 def test_the_demo_goes_on_as_a_registry(tmp_path):
-    port = free_port()
-    served = ServeProcess(tmp_path, "unused")
-    served._arguments = [*served._arguments[:3], "demo", "--serve", "--listen", f"127.0.0.1:{port}"]
-    served.port = port
+    served = ServingProcess(tmp_path, "demo", "--serve")
     with running(served):
         assert json.loads(served.get("/v2/library/demo/tags/list")[1])["tags"] == ["latest"]
         assert served.get("/v2/library/demo/manifests/latest")[0] == 200
         assert served.end() == 0
-    assert f"skopeo inspect --tls-verify=false docker://127.0.0.1:{port}/library/demo:latest" in served.log()
+    assert f"skopeo inspect --tls-verify=false docker://127.0.0.1:{served.port}/library/demo:latest" in served.log()
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,13 @@ from tests.support.servers import Server
 COMMAND = [sys.executable, "-m", "aioblobcache"]
 
 
-class ServeProcess(Server):
-    """``aioblobcache serve`` of a storage folder; what it writes goes into files."""
+class ServingProcess(Server):
+    """A command of ours that goes on as a registry; what it writes goes into files."""
 
-    def __init__(self, folder: Path, storage: Path | str, *options: str) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         folder.mkdir(exist_ok=True)
         port = free_port()
-        where = storage if isinstance(storage, str) else storage.as_uri()
-        arguments = [*COMMAND, "serve", where, "--listen", f"127.0.0.1:{port}", *options]
-        super().__init__(folder, arguments, port)
+        super().__init__(folder, [*COMMAND, *arguments, "--listen", f"127.0.0.1:{port}"], port)
 
     @property
     def url(self) -> str:
@@ -67,6 +65,13 @@ class ServeProcess(Server):
         status = process.wait(timeout=60)
         self._process = None
         return status
+
+
+class ServeProcess(ServingProcess):
+    """``aioblobcache serve`` of a storage folder or URL."""
+
+    def __init__(self, folder: Path, storage: Path | str, *options: str) -> None:
+        super().__init__(folder, "serve", storage if isinstance(storage, str) else storage.as_uri(), *options)
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
