@@ -31,6 +31,7 @@ from .cached import (
     is_four_fields,
     subject_of_key,
 )
+from .cancellation import keep_cancellation
 from .client import AnyClient
 from .failures import FAILURES, cause_of, unavailable
 from .keys import descriptor_key, membership_key, override_key
@@ -316,7 +317,7 @@ class Keyspace:
         ends: float | None = None
         while True:
             try:
-                answer = await ask()
+                answer = await keep_cancellation(ask())
             except _AWAY as error:
                 if isinstance(error.__cause__ or error, _FORBIDDEN):
                     raise self._unavailable(error) from cause_of(error)

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
+from .cancellation import keep_cancellation
 from .resp import Reply, Request
 
 __all__ = ["PipelineRoad"]
@@ -35,4 +36,4 @@ class PipelineRoad:
             raw: dict[str, Any] = {"NEVER_DECODE": True}
             for request in requests:
                 pipeline.execute_command(*request, **raw)
-            return cast("list[Reply]", await pipeline.execute(raise_on_error=False))
+            return cast("list[Reply]", await keep_cancellation(pipeline.execute(raise_on_error=False)))

@@ -15,6 +15,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from .cancellation import keep_cancellation
 from .keeper import end
 from .lanes import LaneMaker
 from .resp import Group, Reply, error_code
@@ -82,10 +83,10 @@ class MasterByName(OneNode):
 
     async def _watch(self, sentinel: Redis) -> None:
         async with sentinel.pubsub() as pubsub:
-            await pubsub.subscribe(_CHANNEL)
+            await keep_cancellation(pubsub.subscribe(_CHANNEL))
             is_silent = False
             while True:
-                message = await pubsub.get_message(timeout=_LONGEST_SILENCE)
+                message = await keep_cancellation(pubsub.get_message(timeout=_LONGEST_SILENCE))
                 if message is not None:
                     is_silent = False
                     self._heard(sentinel, message)
@@ -93,7 +94,7 @@ class MasterByName(OneNode):
                     raise TimeoutError
                 else:
                     is_silent = True
-                    await pubsub.ping()
+                    await keep_cancellation(pubsub.ping())
 
     def _heard(self, sentinel: Redis, message: dict[str, Any]) -> None:
         if message["type"] != "message":

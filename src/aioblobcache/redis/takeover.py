@@ -18,6 +18,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
+from .cancellation import keep_cancellation
+
 __all__ = ["Prepare", "Taken", "TakeoverError", "take_over"]
 
 
@@ -68,9 +70,9 @@ async def take_over(
     except TypeError as error:
         raise TakeoverError(f"{connection_class.__name__} takes other options: {error}") from error
     try:
-        await connection.connect()  # type: ignore[no-untyped-call]
+        await keep_cancellation(connection.connect())  # type: ignore[no-untyped-call]
         if prepare is not None:
-            await prepare(connection)
+            await keep_cancellation(prepare(connection))
     except BaseException as error:
         _abandon(connection)  # cancelled, perhaps: redis-py leaves open what it had opened so far
         if isinstance(error, ResponseError) and ("HELLO" in str(error) or "NOPROTO" in str(error)):
