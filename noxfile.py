@@ -1,4 +1,4 @@
-"""What is done in environments of its own: ``nox -s compat``, ``nox -s package``, ``nox -s fuzz -- SECONDS``."""
+"""Checks that need environments of their own; ``nox --list`` names them."""
 
 from __future__ import annotations
 
@@ -52,6 +52,28 @@ def compat(session: nox.Session, libraries: str) -> None:
         session.install("-q", "-e", ".[test]")
     session.run("pip", "freeze", "--exclude-editable")
     session.run("pytest", "-q", *options, *session.posargs)
+
+
+# Run in a newer Debian, in the checkout: its Python and what to give pytest follow.
+TEST_ON_NEWER_SYSTEM = """
+environment=/srv/$1
+[ -e "$environment" ] || "$1" -m venv "$environment"
+"$environment/bin/pip" install -q -e '.[test]'
+shift
+"$environment/bin/pytest" -q -p no:cacheprovider "$@"
+"""
+
+
+@nox.session(python=False)
+@nox.parametrize("interpreter", ["python3.14", "python3.15"], ids=["3.14", "3.15"])
+def newest_system(session: nox.Session, interpreter: str) -> None:
+    """Run the tests on a newer Debian: with Redis 8, Valkey 9 and docker-registry 2.8.3; needs root.
+
+    With arguments for pytest, without what only the whole suite needs.
+    """
+    environment = {} if session.posargs else {"EVERYTHING": "1"}
+    script = ["bash", "-ec", TEST_ON_NEWER_SYSTEM, "newest_system", interpreter, *session.posargs]
+    session.run(".ci/newest_system", *script, env=environment, external=True)
 
 
 @nox.session(python=PYTHONS[:1])

@@ -91,3 +91,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak-operations", type=int, default=400_000, help="how much is done before memory is looked at")
     parser.addoption("--stress-seconds", type=float, default=8.0, help="how long guards are tried on a real store")
     parser.addoption("--figures", type=Path, help="where to write what tests have measured, as JSON")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the seed of the order at the end as well: with -q the head of a run is left out."""
+    if seed := config.getoption("randomly_seed", None):
+        terminalreporter.write_line(f"order of this run: --randomly-seed={seed}")

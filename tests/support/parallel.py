@@ -23,8 +23,8 @@ WORKERS_PER_PROCESSOR = 2
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many workers ``--numprocesses=auto`` starts."""
-    return WORKERS_PER_PROCESSOR * len(os.sched_getaffinity(0))
+    """Return how many workers ``--numprocesses=auto`` starts; pytest-xdist's own variable overrides it."""
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or WORKERS_PER_PROCESSOR * (os.cpu_count() or 1))
 
 
 @pytest.hookimpl(optionalhook=True)
