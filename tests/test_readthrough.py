@@ -177,7 +177,7 @@ async def test_the_first_caller_cancelled_leaves_the_others_their_answer(cache):
     await backend.entered.wait()
     others = [asyncio.create_task(statter.stat(DIGEST)) for _ in range(5)]
     [flight] = flying(flights_of(statter))
-    await until(lambda: flight.passengers == 6)
+    await until(lambda: len(flight.waiters) == 6)
     await cancel(first)
     backend.gate.set()
     assert await asyncio.gather(*others) == [DESCRIPTOR] * 5
@@ -713,7 +713,7 @@ async def test_unknown_from_a_call_that_began_before_a_push_is_asked_once_more(c
     backend.held[DIGEST] = DESCRIPTOR
     [flight] = flying(flights_of(statter))
     after = asyncio.create_task(statter.stat(DIGEST))
-    await until(lambda: flight.passengers == 2)
+    await until(lambda: len(flight.waiters) == 2)
     backend.gate.set()
     with pytest.raises(BlobUnknownError):
         await before
