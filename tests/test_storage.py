@@ -25,6 +25,8 @@ from aioblobcache import (
 from aioblobcache.cli.sample import build_image, link_blob, store_image
 from aioblobcache.media_types import OCI_INDEX, OCI_MANIFEST, OCTET_STREAM
 from aioblobcache.storage import RegistryStorage, StorageLayout
+from aioblobcache.storage.links import read_link
+from aioblobcache.storage.objects import Objects
 from tests.support.ports import free_port
 from tests.support.stores import (
     KEY_ID,
@@ -286,6 +288,102 @@ async def test_a_link_that_names_another_blob_or_none_is_no_link(storage, kind, 
     assert caught.value.digest == DATA
 
 
+BROKEN_LINKS = {
+    "empty": b"",
+    "garbage": b"garbage",
+    "another blob": ANOTHER.encode(),
+    "cut short": DATA.encode()[:-1],
+    "newline": DATA.encode() + b"\n",
+    "long": DATA.encode().ljust(301, b"0"),
+}
+
+
+async def test_a_link_is_read_up_to_300_bytes():
+    class Recorder(Objects):
+        asked: tuple[str, int]
+
+        async def read(self, path: str, most: int) -> tuple[int, bytes | None]:
+            self.asked = (path, most)
+            return most + 1, None
+
+    recorder = Recorder(MemoryStore())
+    assert await read_link(recorder, "some/link") is None
+    assert recorder.asked == ("some/link", 300)
+
+
+async def test_the_target_of_a_link_needs_no_data(storage, kind):
+    await put_link(storage, kind, DATA)
+    await put_link(storage, kind, DATA_BY_SHA512, DATA.encode())
+    service = kind.of(storage, NAME)
+    for digest in (DATA, DATA_BY_SHA512, str(DATA)):
+        assert await service.target(digest) == DATA
+        assert await service.target_if_linked(digest) == DATA
+
+
+async def test_without_a_link_there_is_no_target(storage, kind):
+    await put_data(storage, b"data")
+    service = kind.of(storage, NAME)
+    with pytest.raises(BlobUnknownError) as caught:
+        await service.target(str(DATA))
+    assert (caught.value.digest, caught.value.repository) == (DATA, NAME)
+    assert await service.target_if_linked(DATA) is None
+
+
+@pytest.mark.parametrize("content", BROKEN_LINKS.values(), ids=BROKEN_LINKS)
+async def test_a_broken_link_differs_from_an_absent_one(storage, kind, content):
+    await put_link(storage, kind, DATA, content)
+    service = kind.of(storage, NAME)
+    with pytest.raises(BlobUnknownError) as caught:
+        await service.target(DATA)
+    assert (caught.value.digest, caught.value.repository) == (DATA, NAME)
+    error = await failure(service.target_if_linked(str(DATA)))
+    assert error.path == kind.link(storage, DATA)
+    assert error.reason == "the link is broken: it does not name the blob that it is for"
+
+
+async def test_a_manifest_is_read_with_its_bytes(storage):
+    content = json.dumps({"mediaType": OCI_INDEX}).encode()
+    digest = await put_manifest(storage, content)
+    alias = Digest.of(content, "sha512")
+    await put_link(storage, MANIFESTS, alias, digest.encode())
+    for asked in (digest, str(digest), alias):
+        assert await storage.manifests(NAME).read(asked) == (Descriptor(digest, len(content), OCI_INDEX), content)
+
+
+@pytest.mark.parametrize("missing", ["link", "data", "bound"])
+async def test_a_manifest_that_cannot_be_had_is_unknown(storage, missing):
+    content = b"{}" if missing != "bound" else b"{}".ljust(LARGEST_MANIFEST + 1)
+    digest = Digest.of(content)
+    if missing != "data":
+        await put_data(storage, content)
+    if missing != "link":
+        await put_link(storage, MANIFESTS, digest)
+    with pytest.raises(BlobUnknownError) as caught:
+        await storage.manifests(NAME).read(str(digest))
+    assert (caught.value.digest, caught.value.repository) == (digest, NAME)
+
+
+async def test_the_largest_manifest_is_read(storage):
+    content = b"{}".ljust(LARGEST_MANIFEST)
+    digest = await put_manifest(storage, content)
+    assert await storage.manifests(NAME).read(digest) == (Descriptor(digest, len(content), OCTET_STREAM), content)
+
+
+async def test_a_global_manifest_needs_the_data_alone(storage):
+    content = json.dumps({"mediaType": OCI_INDEX}).encode()
+    digest = await put_data(storage, content)
+    assert await storage.stat_manifest(str(digest)) == Descriptor(digest, len(content), OCI_INDEX)
+    with pytest.raises(BlobUnknownError) as caught:
+        await storage.stat_manifest(str(DATA))
+    assert (caught.value.digest, caught.value.repository) == (DATA, None)
+
+
+async def test_an_opened_blob_without_data_is_named(storage):
+    with pytest.raises(BlobUnknownError) as caught:
+        await storage.blobs(NAME).open(DATA)
+    assert (caught.value.digest, caught.value.repository) == (DATA, NAME)
+
+
 # Clearing
 
 
@@ -360,6 +458,11 @@ QUESTIONS = {
         lambda storage: storage.manifests(NAME).stat(MANIFEST), LAYOUT.link(LAYOUT.revision_links(NAME), MANIFEST)
     ),
     "clear": Question(lambda storage: storage.blobs(NAME).clear(LAYER), LAYER_LINK),
+    "global manifest": Question(lambda storage: storage.stat_manifest(LAYER), LAYOUT.data(LAYER)),
+    "target": Question(lambda storage: storage.blobs(NAME).target(LAYER), LAYER_LINK),
+    "target if linked": Question(lambda storage: storage.blobs(NAME).target_if_linked(LAYER), LAYER_LINK),
+    "open": Question(lambda storage: storage.blobs(NAME).open(LAYER), LAYOUT.data(LAYER)),
+    "any repository": Question(lambda storage: storage.has_repositories(), LAYOUT.repositories),
     "links": Question(lambda storage: everything(storage.blobs(NAME).links()), LAYOUT.layer_links(NAME)),
     "repositories": Question(lambda storage: everything(storage.repositories()), LAYOUT.repositories),
 }
@@ -563,6 +666,20 @@ async def test_folders_whose_names_are_ill_formed_are_skipped(storage):
 
 async def test_an_empty_store_has_no_repositories(storage):
     assert await everything(storage.repositories()) == []
+    assert await storage.has_repositories() is False
+
+
+async def test_any_object_below_the_repositories_counts_as_one(storage):
+    await put(storage.store, f"{LAYOUT.base}/blobs/file")
+    assert await storage.has_repositories() is False
+    await put(storage.store, f"{LAYOUT.repositories}/a/file")
+    assert await storage.has_repositories() is True
+
+
+async def test_one_page_tells_whether_there_are_repositories(s3, bucket, s3_storage):
+    s3.fill(bucket, (f"{LAYOUT.repositories}/{number:04}/file" for number in range(PAGE + 1)))
+    assert await s3_storage.has_repositories() is True
+    assert len(s3.requests) == 1
 
 
 async def test_a_root_that_does_not_exist_has_no_repositories(store):
@@ -695,7 +812,9 @@ async def test_an_error_in_the_middle_of_the_links_loses_no_page_before_it(s3, b
 async def test_everything_is_below_the_root(store, root):
     storage = RegistryStorage(store, root)
     await store_image(storage, NAME, "latest", IMAGE)
-    assert all(path.startswith(f"{root.strip('/')}/docker/registry/v2/") for path in await paths(store))
+    stored = await paths(store)
+    assert stored
+    assert all(path.startswith(f"{root.strip('/')}/docker/registry/v2/") for path in stored)
     assert (await storage.blobs(NAME).stat(LAYER)).digest == LAYER
     assert await everything(storage.repositories()) == [NAME]
     assert await everything(storage.manifests(NAME).links()) == [MANIFEST]
@@ -704,7 +823,9 @@ async def test_everything_is_below_the_root(store, root):
 @pytest.mark.parametrize("root", ["", "/"])
 async def test_without_a_root_everything_is_at_the_top(store, root):
     await store_image(RegistryStorage(store, root), NAME, "latest", IMAGE)
-    assert all(path.startswith("docker/registry/v2/") for path in await paths(store))
+    stored = await paths(store)
+    assert stored
+    assert all(path.startswith("docker/registry/v2/") for path in stored)
 
 
 async def test_what_is_below_another_root_is_unknown(registry):
@@ -774,6 +895,13 @@ def test_a_folder_that_cannot_be_opened_is_named():
         RegistryStorage.from_url("file:///no/such/folder")
 
 
+def test_any_other_url_is_not_repeated():
+    for url in ("nonsense://host/folder", "s3://", None, 5):
+        with pytest.raises(ConfigurationError) as caught:
+            RegistryStorage.from_url(url)
+        assert str(caught.value) == "cannot open storage: obstore accepts neither the URL nor its options as they are"
+
+
 def test_a_storage_and_its_services_say_what_they_are():
     storage = RegistryStorage(MemoryStore(), "root")
     assert repr(storage) == "<RegistryStorage on MemoryStore, below root/docker/registry/v2>"
@@ -818,6 +946,27 @@ def test_the_layout_is_that_of_distribution():
     assert MANIFESTS.link(RegistryStorage(MemoryStore()), digest) == (
         f"{repository}/_manifests/revisions/sha256/{encoded}/link"
     )
+    assert LAYOUT.tags("library/demo") == f"{repository}/_manifests/tags"
+    assert LAYOUT.current("library/demo", "latest") == f"{repository}/_manifests/tags/latest/current/link"
+    assert LAYOUT.link("folder", legacy) == f"folder/tarsum/v1/sha256/{encoded}/link"
+    assert (LAYOUT.root, LAYOUT.base, LAYOUT.repositories) == ("", base, f"{base}/repositories")
+
+
+@pytest.mark.parametrize(
+    ("root", "prefix"),
+    [("", ""), ("/", ""), ("///", ""), ("a", "a"), ("/a/b/", "a/b"), ("a.b/...", "a.b/..."), ("é", "é"), (" ", " ")],
+)
+def test_a_root_is_a_path_of_plain_folder_names(root, prefix):
+    layout = StorageLayout(root)
+    assert layout.root == prefix
+    assert layout.base == (f"{prefix}/docker/registry/v2" if prefix else "docker/registry/v2")
+
+
+@pytest.mark.parametrize(
+    "path", ["", "folder", "folder/link", "folder/a/link", "folder/sha256/link", "folder/sha256/zz/link", "other"]
+)
+def test_a_path_of_too_few_parts_is_no_link(path):
+    assert LAYOUT.linked_digest("folder", path) is None
 
 
 folders = st.builds(lambda kind, name: kind.folder(LAYOUT, name), st.sampled_from([LAYERS, MANIFESTS]), names)

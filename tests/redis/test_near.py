@@ -152,6 +152,7 @@ def test_an_answer_is_not_kept_if_a_key_of_it_changed_while_it_was_under_way(nea
     near.invalidate(key)
     reading.keep(described(ONE))
     assert near.foo.look(ONE, 1) is None
+    assert near.cache.entries == 0
 
 
 def test_an_answer_is_kept_if_other_keys_changed_while_it_was_under_way(near):
@@ -349,6 +350,17 @@ def test_nothing_is_left_of_what_was_evicted_or_is_not_used_any_more():
     gc.collect()
     assert len(digests_indexed(near.cache)) == 1
     assert tables_of(near.cache) == ["foo", "repository-99"]
+
+
+def test_the_global_table_lives_while_nothing_refers_to_it(near):
+    near.keep(ONE, near.cache.table(None))
+    gc.collect()
+    assert near.cache.table(None).look(ONE, 1) == described(ONE)
+
+
+def test_a_repository_has_one_table_while_it_is_used(near):
+    assert near.cache.table("foo") is near.foo
+    assert near.cache.table("bar") is not near.foo
 
 
 def test_hits_and_misses_are_counted(near):
