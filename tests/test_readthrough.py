@@ -14,6 +14,7 @@ from aioblobcache import (
     CachedRegistry,
     CacheUnavailableError,
     ConfigurationError,
+    CorruptEntryError,
     Descriptor,
     InvalidDescriptorError,
     InvalidDigestError,
@@ -106,7 +107,11 @@ async def test_a_miss_asks_the_backend_and_fills_the_cache(cache, listener):
     assert await cache.stat(DIGEST) == DESCRIPTOR
 
 
-async def test_peek_answers_from_this_process_alone(cache, listener):
+def keeps_in_process(provider):
+    return isinstance(provider, MemoryBlobDescriptorCache) or provider.info()["near_cache"] is not None
+
+
+async def test_peek_answers_from_this_process_alone(provider, cache, listener):
     backend = Backend(DESCRIPTOR)
     statter = CachedBlobStatter(cache, backend, observer=listener)
     assert statter.peek(DIGEST) is None
@@ -115,9 +120,8 @@ async def test_peek_answers_from_this_process_alone(cache, listener):
     await statter.stat(DIGEST)
     heard = len(listener.heard)
     known = statter.peek(str(DIGEST))
-    assert known == cache.peek(DIGEST)
-    assert known in (DESCRIPTOR, None)
-    assert listener.heard[heard:] == ["hit"] * (known is not None)
+    assert known == cache.peek(DIGEST) == (DESCRIPTOR if keeps_in_process(provider) else None)
+    assert listener.heard[heard:] == ["hit"] * keeps_in_process(provider)
     with pytest.raises(InvalidDigestError):
         statter.peek("sha256:abc")
 
@@ -128,7 +132,8 @@ async def test_peek_tells_layers_from_manifests(provider):
     await repository.set_descriptor(DIGEST, Descriptor(DIGEST, 1, OCI_MANIFEST))
     await repository.stat(DIGEST)
     assert registry.blobs("foo").peek(DIGEST) is None
-    assert registry.manifests("foo").peek(DIGEST) == repository.peek(DIGEST)
+    expected = Descriptor(DIGEST, 1, OCI_MANIFEST) if keeps_in_process(provider) else None
+    assert registry.manifests("foo").peek(DIGEST) == expected
 
 
 async def test_what_the_backend_does_not_know_is_unknown_and_not_kept(cache):
@@ -293,6 +298,29 @@ async def test_under_a_tombstone_the_backend_answers_and_nothing_is_kept(cache, 
 # --- set_descriptor ------------------------------------------------------------------------------
 
 
+async def test_a_push_takes_its_token_before_it_reads_the_backend(provider, cache, listener):
+    backend = Backend(DESCRIPTOR)
+    backend.gate = asyncio.Event()
+    statter = CachedBlobStatter(cache, backend, observer=listener)
+    pushing = asyncio.create_task(statter.set_descriptor(DIGEST, DESCRIPTOR))
+    await backend.entered.wait()
+    await CachedBlobStatter(provider.repository_scoped("foo/bar"), Backend(DESCRIPTOR)).clear(DIGEST)
+    backend.gate.set()
+    await pushing
+    assert listener.heard == ["refused"]
+    with pytest.raises(BlobUnknownError):
+        await cache.stat(DIGEST)
+
+
+async def test_a_push_of_an_answer_for_another_blob_is_an_error(cache):
+    backend = Backend()
+    backend.held[DIGEST] = descriptor_of("another")
+    with pytest.raises(InvalidDescriptorError, match="another blob"):
+        await CachedBlobStatter(cache, backend).set_descriptor(DIGEST, DESCRIPTOR)
+    with pytest.raises(BlobUnknownError):
+        await cache.stat(DIGEST)
+
+
 async def test_a_push_keeps_what_the_backend_says_with_the_callers_media_type(cache):
     backend = Backend(DESCRIPTOR)
     statter = CachedBlobStatter(cache, backend)
@@ -405,7 +433,7 @@ async def test_a_second_clear_that_fails_hides_no_failure_of_the_backend(cache, 
 
 
 @pytest.mark.parametrize("times", [1, 3])
-async def test_a_cancelled_clear_runs_to_its_end_before_the_cancellation_is_passed_on(cache, times):
+async def test_a_cancelled_clear_runs_to_its_end_before_the_cancellation_is_passed_on(cache, times, caplog):
     backend = Backend(DESCRIPTOR)
     backend.gate = asyncio.Event()
     clearing = asyncio.create_task(CachedBlobStatter(cache, backend).clear(DIGEST))
@@ -419,6 +447,7 @@ async def test_a_cancelled_clear_runs_to_its_end_before_the_cancellation_is_pass
     with pytest.raises(asyncio.CancelledError):
         await clearing
     assert backend.held == {}
+    assert caplog.records == []
     with pytest.raises(BlobUnknownError):
         await cache.stat(DIGEST)
 
@@ -465,11 +494,54 @@ async def test_the_tombstone_is_renewed_while_a_slow_backend_works():
     backend.gate = asyncio.Event()
     clearing = asyncio.create_task(CachedBlobStatter(cache, backend).clear(DIGEST))
     await until(lambda: cache.count == 6)
+    before = asyncio.all_tasks()
     backend.gate.set()
     await clearing
-    ended_with = cache.count
-    await asyncio.sleep(2 * cache.guard_ttl)
-    assert cache.count == ended_with, "nothing renews it any more"
+    assert len(before - asyncio.all_tasks()) == 3, "the caller's task, the clear and what renews the tombstone"
+
+
+async def test_a_tombstone_is_renewed_three_times_in_its_life(monkeypatch):
+    delays, sleep = [], asyncio.sleep
+
+    async def noted(delay):
+        delays.append(delay)
+        await sleep(0)
+
+    class Buried:
+        name, guard_ttl, clears = "foo", 60.0, 0
+
+        async def take_token(self, digest): ...
+        async def fill(self, digest, descriptor, token): ...
+
+        async def clear(self, digest):
+            self.clears += 1
+
+    cache, backend = Buried(), Backend(DESCRIPTOR)
+    backend.gate = asyncio.Event()
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    clearing = asyncio.create_task(CachedBlobStatter(cache, backend).clear(DIGEST))
+    while cache.clears < 4:
+        await sleep(0)
+    backend.gate.set()
+    await clearing
+    assert set(delays) == {20.0}
+
+
+async def test_a_clear_clears_the_cache_before_and_after_the_backend(cache):
+    order = []
+
+    class Noted(Backend):
+        async def clear(self, digest):
+            order.append("backend")
+            await super().clear(digest)
+
+    class Cleared(ClearedOnce):
+        async def clear(self, digest):
+            order.append("cache")
+            await self._cache.clear(digest)
+
+    await CachedBlobStatter(Cleared(cache), Noted(DESCRIPTOR)).clear(DIGEST)
+    assert order == ["cache", "backend", "cache"]
 
 
 async def test_a_backend_that_cannot_delete_is_said_so_before_anything_is_cleared(cache):
@@ -523,7 +595,38 @@ async def test_without_redis_an_eviction_changes_nothing_and_fails_nobody(dead_c
     assert listener.heard == ["unavailable"]
 
 
+async def test_an_eviction_that_loses_the_cache_midway_fails_no_request(cache, listener):
+    class LosesClear(ClearedOnce):
+        async def clear(self, digest):
+            raise CacheUnavailableError("127.0.0.1:1", "gone")
+
+    await cache.set_descriptor(DIGEST, DESCRIPTOR)
+    await CachedBlobStatter(LosesClear(cache), Backend(DESCRIPTOR), observer=listener).evict(DIGEST)
+    assert listener.heard == ["unavailable"]
+    assert await cache.stat(DIGEST) == DESCRIPTOR
+
+
 # --- a cache that is down ------------------------------------------------------------------------
+
+
+async def test_without_redis_concurrent_callers_share_one_backend_call(dead_cache):
+    backend = Backend(DESCRIPTOR)
+    backend.gate = asyncio.Event()
+    statter = CachedBlobStatter(dead_cache, backend)
+    callers = [asyncio.create_task(statter.stat(DIGEST)) for _ in range(20)]
+    await backend.entered.wait()
+    [flight] = flying(flights_of(statter))
+    await until(lambda: len(flight.waiters) == 20)
+    backend.gate.set()
+    assert await asyncio.gather(*callers) == [DESCRIPTOR] * 20
+    assert backend.stats == 1
+
+
+async def test_without_redis_an_answer_for_another_blob_is_an_error(dead_cache):
+    backend = Backend()
+    backend.held[DIGEST] = descriptor_of("another")
+    with pytest.raises(InvalidDescriptorError, match="another blob"):
+        await CachedBlobStatter(dead_cache, backend).stat(DIGEST)
 
 
 async def test_without_redis_the_backend_answers(dead_cache, listener):
@@ -601,6 +704,51 @@ async def test_a_corrupt_entry_is_logged_and_refilled(valkey_server, caplog):
         assert await statter.stat(DIGEST) == DESCRIPTOR
         assert "its cache entry is malformed" in caplog.text
         assert await provider.stat(DIGEST) == DESCRIPTOR
+
+
+class CorruptCache:
+    """A cache whose entries are all malformed, and which takes no fill."""
+
+    async def stat(self, digest):
+        raise CorruptEntryError(digest, self.name, "planted")
+
+    async def take_token(self, digest): ...
+    async def fill(self, digest, descriptor, token):
+        return True
+
+    def __init__(self, name):
+        self.name = name
+
+    def repository_scoped(self, name):
+        return CorruptCache(name)
+
+
+def corrupt_lines(caplog):
+    return [record.getMessage() for record in caplog.records if "malformed" in record.getMessage()]
+
+
+async def test_a_corrupt_entry_is_logged_once_for_each_repository(caplog):
+    storage = Storage()
+    registry = CachedRegistry(CorruptCache(None), storage)
+    for name in ("one", "other"):
+        storage.blobs(name).held[DIGEST] = DESCRIPTOR
+        for _ in range(3):
+            assert await registry.blobs(name).stat(DIGEST) == DESCRIPTOR
+    assert corrupt_lines(caplog) == [
+        f"blob {DIGEST} is unknown in repository {name}: its cache entry is malformed: planted; asking the backend"
+        for name in ("one", "other")
+    ]
+
+
+async def test_1024_corrupt_entries_are_remembered_as_logged(caplog):
+    blobs = [descriptor_of(f"{number}") for number in range(1025)]
+    statter = CachedBlobStatter(CorruptCache("foo"), Backend(*blobs))
+    for blob in blobs[:1024] * 2:
+        await statter.stat(blob.digest)
+    assert len(corrupt_lines(caplog)) == 1024
+    for blob in (blobs[1024], blobs[0], blobs[1024]):
+        await statter.stat(blob.digest)
+    assert len(corrupt_lines(caplog)) == 1026
 
 
 # --- CachedRegistry ------------------------------------------------------------------------------
@@ -683,14 +831,40 @@ async def test_a_manifest_is_pushed_and_cleared_through_the_registry(provider):
 
 @pytest.mark.parametrize("kind", ["blobs", "manifests"])
 async def test_an_invalid_name_is_refused_at_once(provider, kind):
-    with pytest.raises(RepositoryNameError):
-        getattr(CachedRegistry(provider, Storage()), kind)("../etc")
+    registry = CachedRegistry(provider, Storage())
+    for name in ("../etc", "", None, 5, b"foo", ["foo"]):
+        with pytest.raises(RepositoryNameError):
+            getattr(registry, kind)(name)
 
 
+def test_a_service_is_made_once_for_each_name_and_kind():
+    registry = CachedRegistry(MemoryBlobDescriptorCache(), Storage())
+    made = [make(name) for make in (registry.blobs, registry.manifests) for name in ("foo", "bar")]
+    assert [make(name) for make in (registry.blobs, registry.manifests) for name in ("foo", "bar")] == made
+    assert len(set(made)) == 4
+
+
+def test_a_name_may_be_any_str_that_is_one():
+    class Name(str):
+        __slots__ = ()
+
+    registry = CachedRegistry(MemoryBlobDescriptorCache(), Storage())
+    assert registry.blobs(Name("foo")) is registry.blobs("foo")
+
+
+class TakesNoToken:
+    async def fill(self, digest, descriptor, token): ...
+
+
+class TakesNoFill:
+    async def take_token(self, digest): ...
+
+
+@pytest.mark.parametrize("cache", [{}, TakesNoToken(), TakesNoFill()], ids=lambda cache: type(cache).__name__)
 @pytest.mark.parametrize("make", [CachedBlobStatter, CachedRegistry])
-def test_a_cache_that_cannot_be_filled_under_guard_is_refused(make):
-    with pytest.raises(ConfigurationError, match="dict has no take_token"):
-        make({}, Backend)
+def test_a_cache_that_cannot_be_filled_under_guard_is_refused(make, cache):
+    with pytest.raises(ConfigurationError, match=rf"{type(cache).__name__} has no take_token\(\) and fill\(\)"):
+        make(cache, Backend)
 
 
 async def test_a_manifest_that_is_cached_is_no_layer(provider):
