@@ -10,7 +10,7 @@ from aioblobcache import Descriptor, Digest
 from aioblobcache.redis.lease import Lease
 from aioblobcache.redis.near import NearCache, Reading, Source
 from aioblobcache.redis.resp import UnexpectedReplyError
-from tests.support.internals import digests_indexed, joint_leases, tables_of
+from tests.support.internals import digests_indexed, entries_indexed, joint_leases, tables_of
 from tests.support.near_cache_model import DIGESTS, MAX_AGE, MAX_STALENESS, World
 
 ONE, TWO, THREE = DIGESTS
@@ -297,19 +297,28 @@ def test_at_most_so_many_are_kept_and_those_that_nobody_asks_for_go_first():
     assert len(near.foo.entries) == 3
 
 
-def test_dropped_entries_go_before_any_other_even_if_they_were_asked_for():
+@pytest.mark.parametrize("dropped_by", ["membership", "blob", "lease"])
+def test_dropped_entries_are_evicted_first_even_if_used(dropped_by):
     near = Near(limit=4)
+    other = Source(near.cache)
+    near.cache.renew(other.lease, 0)
     bar = near.cache.table("bar")
     for digest in (ONE, TWO):
-        near.keep(digest)
-        near.foo.look(digest, 1)
-    for digest in (ONE, TWO):
+        other.reading(near.foo, digest).keep(described(digest))
+        assert near.foo.look(digest, 1) is not None
+    kept = [THREE, *(Digest.of(b"%d" % number) for number in (4, 5, 6))]
+    for digest in kept[:2]:
         near.keep(digest, bar)
-    near.invalidate(FOO)
-    near.keep(THREE, bar)
-    near.keep(Digest.of(b"4"), bar)
-    assert not near.foo.entries
-    assert all(bar.look(digest, 1) for digest in DIGESTS)
+    if dropped_by == "membership":
+        near.invalidate(FOO)
+    elif dropped_by == "blob":
+        near.invalidate(*(b"blobs::" + digest.encode() for digest in (ONE, TWO)))
+    else:
+        other.flush()
+    for digest in kept[2:]:
+        near.keep(digest, bar)
+    assert list(near.foo.entries) == []
+    assert [bar.look(digest, 1) for digest in kept] == [described(digest) for digest in kept]
 
 
 def test_scopes_share_the_digest(near):
@@ -335,6 +344,8 @@ def test_of_the_entries_about_one_blob_any_may_be_evicted_and_a_change_drops_tho
     for number in range(4 - len(stay)):
         near.keep(Digest.of(b"another %d" % number))
     assert known() == stay
+    indexed = entries_indexed(near.cache, ONE)
+    assert [tables.index(entry.membership.table) for entry in indexed] == sorted(stay, reverse=True)
     near.invalidate(b"blobs::" + ONE.encode())
     assert known() == set()
     near.keep(ONE, tables[2])
