@@ -17,7 +17,7 @@ from aioblobcache import (
     DigestUnsupportedError,
     InvalidDigestError,
 )
-from tests.support.growth import growth
+from tests.support.growth import costs_less_than
 from tests.support.strategies import LENGTHS, damaged, digests
 
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -39,6 +39,10 @@ def test_a_digest_survives_copying_and_pickling(digest):
     for twin in (copy.copy(digest), copy.deepcopy(digest), pickle.loads(pickle.dumps(digest))):
         assert type(twin) is Digest
         assert twin == digest
+
+
+def test_a_cost_that_grows_with_the_size_is_noticed():
+    assert not costs_less_than(100, lambda text: text.count("b"), "a" * 1_000, "a" * 1_000_000)
 
 
 def test_a_digest_is_not_validated_again():
@@ -142,7 +146,7 @@ def test_ten_megabytes_are_refused_as_fast_as_a_kilobyte(prefix):
             Digest(value)
         assert len(str(caught.value)) < 300
 
-    assert growth(refuse, prefix + "a" * 1_000, prefix + "a" * 10_000_000) < 100
+    assert costs_less_than(100, refuse, prefix + "a" * 1_000, prefix + "a" * 10_000_000)
 
 
 def test_the_message_names_the_value_and_the_cure():
