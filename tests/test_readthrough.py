@@ -42,6 +42,7 @@ class Listener(Observer):
 
     def __init__(self) -> None:
         self.heard: list[str] = []
+        self.failures: list[tuple[str, type[Exception]]] = []
 
     def cache_hit(self, digest):
         self.heard.append("hit")
@@ -51,6 +52,7 @@ class Listener(Observer):
 
     def cache_unavailable(self, digest, error):
         self.heard.append("unavailable")
+        self.failures.append((digest, type(error)))
 
     def fill_refused(self, digest):
         self.heard.append("refused")
@@ -636,6 +638,7 @@ async def test_without_redis_the_backend_answers(dead_cache, listener):
     with pytest.raises(BlobUnknownError):
         await statter.stat(digest_of("unknown"))
     assert listener.heard == ["unavailable"] * 2
+    assert listener.failures == [(DIGEST, CacheUnavailableError), (digest_of("unknown"), CacheUnavailableError)]
 
 
 async def test_without_redis_a_push_succeeds(dead_cache):
@@ -690,8 +693,8 @@ async def test_losing_and_regaining_the_cache_is_one_line_in_the_log_each(cache,
     switch.target = cache
     for _ in range(3):
         await statter.stat(DIGEST)
-    lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 2
+    lines = [record.getMessage() for record in caplog.records if record.name == "aioblobcache.readthrough"]
+    assert len(lines) == len(caplog.records) == 2
     assert lines[0].startswith("answering from the backend alone: cache at 127.0.0.1:")
     assert lines[1] == "the cache answers again"
 

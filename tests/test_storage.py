@@ -593,9 +593,14 @@ def test_an_option_of_retries_that_obstore_cannot_hold_is_refused():
         RegistryStorage.from_url("s3://bucket", region="r", retry_config={"max_retries": -1})
 
 
-def test_a_bad_root_is_named_when_a_url_is_opened():
+@pytest.mark.parametrize("url", ["s3://bucket", "nonsense://host", "file:///no/such/folder"])
+def test_a_bad_root_is_named_before_a_url_is_opened(url):
     with pytest.raises(ConfigurationError, match="root is a path"):
-        RegistryStorage.from_url("s3://bucket", root="../x", region="r")
+        RegistryStorage.from_url(url, root="../x")
+
+
+def test_the_root_of_a_url_is_its_top_by_default(tmp_path):
+    assert RegistryStorage.from_url(tmp_path.as_uri()).layout == StorageLayout("")
 
 
 @pytest.mark.parametrize("root", ["a//b", "../x", "./x", "a/..", "a\0", "a\nb", "\ud800", None, 5])

@@ -374,6 +374,17 @@ def test_a_repository_has_one_table_while_it_is_used(near):
     assert near.cache.table("bar") is not near.foo
 
 
+def test_an_awaited_invalidation_is_noticed_once_it_comes(near):
+    assert near.source.has_been_told
+    near.source.await_invalidation(b"probe")
+    assert not near.source.has_been_told
+    near.invalidate(b"another", b"blobs::" + ONE.encode(), FOO)
+    assert not near.source.has_been_told
+    near.invalidate(b"another", b"probe")
+    assert near.source.has_been_told
+    assert near.cache.invalidations == 5
+
+
 def test_hits_and_misses_are_counted(near):
     near.keep(ONE)
     near.foo.look(ONE, 1)
