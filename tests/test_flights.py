@@ -45,7 +45,7 @@ async def test_concurrent_callers_share_one_call():
     assert len(flights) == 0
 
 
-async def test_other_keys_have_calls_of_their_own():
+async def test_different_keys_have_different_calls():
     flights, one, other = Flights(), Call(), Call()
     callers = [asyncio.create_task(flights.join(key, call)) for key, call in (("one", one), ("other", other))]
     await settle()
@@ -55,7 +55,7 @@ async def test_other_keys_have_calls_of_their_own():
     assert await asyncio.gather(*callers) == ["one", "other"]
 
 
-async def test_a_later_caller_begins_a_new_call():
+async def test_a_later_caller_starts_a_new_call():
     flights = Flights()
     for _ in range(2):
         call = Call()
@@ -64,7 +64,7 @@ async def test_a_later_caller_begins_a_new_call():
         assert call.begun == 1
 
 
-async def test_who_comes_when_a_call_has_just_ended_begins_another():
+async def test_a_caller_after_the_end_starts_a_new_call():
     """Its end is told in the next turn of the event loop, and what it found may be old by then."""
     flights, call = Flights(), Call()
     first = asyncio.create_task(flights.join("key", call))
@@ -82,7 +82,7 @@ async def test_who_comes_when_a_call_has_just_ended_begins_another():
     assert len(flights) == 0
 
 
-async def test_the_first_callers_cancellation_does_not_touch_the_others():
+async def test_one_cancelled_caller_does_not_affect_the_others():
     flights, call = Flights(), Call()
     first, second = (asyncio.create_task(flights.join("key", call)) for _ in range(2))
     await settle()
@@ -94,7 +94,7 @@ async def test_the_first_callers_cancellation_does_not_touch_the_others():
     assert (call.begun, call.cancelled) == (1, 0)
 
 
-async def test_the_last_callers_cancellation_cancels_the_call():
+async def test_cancelling_the_last_caller_cancels_the_call():
     flights, call = Flights(), Call()
     callers = [asyncio.create_task(flights.join("key", call)) for _ in range(3)]
     await settle()
@@ -106,7 +106,7 @@ async def test_the_last_callers_cancellation_cancels_the_call():
     assert len(flights) == 0
 
 
-async def test_nobody_joins_a_call_that_is_being_cancelled():
+async def test_a_cancelled_call_accepts_no_caller():
     flights, released = Flights(), asyncio.Event()
 
     async def slow_to_end() -> str:
@@ -130,7 +130,7 @@ async def test_nobody_joins_a_call_that_is_being_cancelled():
     assert len(flights) == 0
 
 
-async def test_every_caller_gets_the_failure():
+async def test_every_caller_receives_the_failure():
     flights, call = Flights(), Call()
     callers = [asyncio.create_task(flights.join("key", call)) for _ in range(3)]
     await settle()
@@ -153,7 +153,7 @@ def unretrieved_failures():
         loop.set_exception_handler(None)
 
 
-async def test_a_failure_without_waiters_stays_out_of_the_exception_handler():
+async def test_a_failure_without_waiters_is_not_reported():
     flights = Flights()
 
     async def fails_when_cancelled() -> str:
@@ -174,7 +174,7 @@ async def test_a_failure_without_waiters_stays_out_of_the_exception_handler():
     assert contexts == []
 
 
-async def test_a_failure_after_one_cancelled_caller_stays_out_of_the_exception_handler():
+async def test_a_failure_with_a_cancelled_caller_is_not_reported():
     flights, call = Flights(), Call()
     with unretrieved_failures() as contexts:
         first, second = (asyncio.create_task(flights.join("key", call)) for _ in range(2))
@@ -215,7 +215,7 @@ async def test_callers_are_woken_in_the_order_of_their_arrival():
     assert woken == list(range(100))
 
 
-async def test_a_caller_cancelled_after_the_end_leaves_the_result_to_others():
+async def test_a_caller_cancelled_after_the_end_affects_no_other():
     flights, call = Flights(), Call()
     first, second = (asyncio.create_task(flights.join("key", call)) for _ in range(2))
     await settle()

@@ -1,4 +1,7 @@
-"""Read-through on the memory provider and on real servers: the same tests."""
+"""Read-through on the memory provider, on a real server, and with a near cache: the same tests.
+
+The read-through speaks to no server itself: what the two servers might do differently is tested with the provider.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ class Listener(Observer):
         self.heard.append("refused")
 
 
-@pytest.fixture(params=["memory", "valkey_server", "redis_server", "near cache"])
+@pytest.fixture(params=["memory", "valkey_server", "near cache"])
 async def provider(request):
     if request.param == "memory":
         async with MemoryBlobDescriptorCache() as provider:
@@ -99,7 +102,7 @@ async def cancel(task):
 # --- stat ----------------------------------------------------------------------------------------
 
 
-async def test_a_miss_asks_the_backend_and_fills_the_cache(cache, listener):
+async def test_a_miss_reads_the_backend_and_fills_the_cache(cache, listener):
     backend = Backend(DESCRIPTOR)
     statter = CachedBlobStatter(cache, backend, observer=listener)
     assert await statter.stat(DIGEST) == DESCRIPTOR
@@ -113,7 +116,7 @@ def keeps_in_process(provider):
     return isinstance(provider, MemoryBlobDescriptorCache) or provider.info()["near_cache"] is not None
 
 
-async def test_peek_answers_from_this_process_alone(provider, cache, listener):
+async def test_peek_reads_this_process_alone(provider, cache, listener):
     backend = Backend(DESCRIPTOR)
     statter = CachedBlobStatter(cache, backend, observer=listener)
     assert statter.peek(DIGEST) is None
@@ -128,7 +131,7 @@ async def test_peek_answers_from_this_process_alone(provider, cache, listener):
         statter.peek("sha256:abc")
 
 
-async def test_peek_tells_layers_from_manifests(provider):
+async def test_peek_separates_layers_from_manifests(provider):
     registry = CachedRegistry(provider, Storage())
     repository = provider.repository_scoped("foo")
     await repository.set_descriptor(DIGEST, Descriptor(DIGEST, 1, OCI_MANIFEST))
@@ -138,7 +141,7 @@ async def test_peek_tells_layers_from_manifests(provider):
     assert registry.manifests("foo").peek(DIGEST) == expected
 
 
-async def test_what_the_backend_does_not_know_is_unknown_and_not_kept(cache):
+async def test_an_unknown_blob_is_not_kept(cache):
     backend = Backend()
     statter = CachedBlobStatter(cache, backend)
     for _ in range(2):
@@ -150,7 +153,7 @@ async def test_what_the_backend_does_not_know_is_unknown_and_not_kept(cache):
     assert await statter.stat(DIGEST) == DESCRIPTOR
 
 
-async def test_a_thousand_concurrent_stats_of_a_cold_digest_ask_the_backend_once(provider):
+async def test_a_thousand_concurrent_misses_read_the_backend_once(provider):
     backend, callers = Backend(DESCRIPTOR), 1000
     backend.gate = asyncio.Event()
     cache = CountTokens(provider.repository_scoped("foo/bar"), callers, backend.gate)
@@ -176,7 +179,7 @@ class CountTokens:
         return getattr(self.cache, name)
 
 
-async def test_the_first_caller_cancelled_leaves_the_others_their_answer(cache):
+async def test_cancelling_the_first_caller_does_not_affect_others(cache):
     backend = Backend(DESCRIPTOR)
     backend.gate = asyncio.Event()
     statter = CachedBlobStatter(cache, backend)
@@ -191,7 +194,7 @@ async def test_the_first_caller_cancelled_leaves_the_others_their_answer(cache):
     assert backend.stats == 1
 
 
-async def test_all_callers_cancelled_leave_nothing_behind(cache):
+async def test_cancelling_all_callers_leaves_no_call(cache):
     backend = Backend(DESCRIPTOR)
     backend.gate = asyncio.Event()
     statter = CachedBlobStatter(cache, backend)
@@ -203,7 +206,7 @@ async def test_all_callers_cancelled_leave_nothing_behind(cache):
         await cache.stat(DIGEST)
 
 
-async def test_a_backends_own_exception_is_passed_on_and_nothing_is_kept(cache):
+async def test_an_exception_of_the_backend_is_passed_on(cache):
     backend = Backend(DESCRIPTOR)
     backend.failure = OSError("the store is on fire")
     statter = CachedBlobStatter(cache, backend)
@@ -215,7 +218,7 @@ async def test_a_backends_own_exception_is_passed_on_and_nothing_is_kept(cache):
     assert await statter.stat(DIGEST) == DESCRIPTOR
 
 
-async def test_an_answer_without_media_type_is_given_but_not_kept(cache):
+async def test_an_answer_without_media_type_is_not_kept(cache):
     bare = Descriptor(DIGEST, 1, "")
     statter = CachedBlobStatter(cache, Backend(bare))
     assert await statter.stat(DIGEST) == bare
@@ -223,14 +226,14 @@ async def test_an_answer_without_media_type_is_given_but_not_kept(cache):
         await cache.stat(DIGEST)
 
 
-async def test_a_backend_that_answers_with_another_blob_is_an_error(cache):
+async def test_an_answer_for_another_blob_is_an_error(cache):
     backend = Backend()
     backend.held[DIGEST] = descriptor_of("another")
     with pytest.raises(InvalidDescriptorError, match="another blob"):
         await CachedBlobStatter(cache, backend).stat(DIGEST)
 
 
-async def test_an_alias_is_filled_under_the_digest_that_was_asked_for(cache):
+async def test_an_alias_is_filled_under_the_requested_digest(cache):
     alias, backend = digest_of("x", "sha512"), Backend()
     backend.held[alias] = DESCRIPTOR
     statter = CachedBlobStatter(cache, backend)
@@ -238,7 +241,7 @@ async def test_an_alias_is_filled_under_the_digest_that_was_asked_for(cache):
     assert await cache.stat(alias) == DESCRIPTOR
 
 
-async def test_bad_input_reaches_neither_cache_nor_backend(cache, listener):
+async def test_invalid_input_reaches_neither_cache_nor_backend(cache, listener):
     backend = Backend(DESCRIPTOR)
     statter = CachedBlobStatter(cache, backend, observer=listener)
     for call in (statter.stat, statter.clear):
@@ -254,7 +257,7 @@ async def test_bad_input_reaches_neither_cache_nor_backend(cache, listener):
 # --- the refill race -----------------------------------------------------------------------------
 
 
-async def test_a_fill_never_brings_back_what_was_deleted_meanwhile(provider, cache, listener):
+async def test_a_fill_does_not_restore_a_deleted_blob(provider, cache, listener):
     """The classic hole: read the backend, lose the blob and the cache entry, then fill."""
     backend = Backend(DESCRIPTOR)
     backend.gate = asyncio.Event()
@@ -271,7 +274,7 @@ async def test_a_fill_never_brings_back_what_was_deleted_meanwhile(provider, cac
         await cache.stat(DIGEST)
 
 
-async def test_who_asks_after_a_clear_does_not_join_a_look_from_before_it(cache):
+async def test_a_stat_after_a_clear_joins_no_earlier_call(cache):
     backend = Backend(DESCRIPTOR)
     statter = CachedBlobStatter(cache, backend)
     backend.gate = asyncio.Event()
@@ -287,7 +290,7 @@ async def test_who_asks_after_a_clear_does_not_join_a_look_from_before_it(cache)
         await statter.stat(DIGEST)
 
 
-async def test_under_a_tombstone_the_backend_answers_and_nothing_is_kept(cache, listener):
+async def test_a_tombstone_prevents_keeping_the_backends_answer(cache, listener):
     backend = Backend(DESCRIPTOR)
     statter = CachedBlobStatter(cache, backend, observer=listener)
     await statter.clear(DIGEST)
@@ -314,7 +317,7 @@ async def test_a_push_takes_its_token_before_it_reads_the_backend(provider, cach
         await cache.stat(DIGEST)
 
 
-async def test_a_push_of_an_answer_for_another_blob_is_an_error(cache):
+async def test_a_push_answered_for_another_blob_is_an_error(cache):
     backend = Backend()
     backend.held[DIGEST] = descriptor_of("another")
     with pytest.raises(InvalidDescriptorError, match="another blob"):
@@ -323,14 +326,14 @@ async def test_a_push_of_an_answer_for_another_blob_is_an_error(cache):
         await cache.stat(DIGEST)
 
 
-async def test_a_push_keeps_what_the_backend_says_with_the_callers_media_type(cache):
+async def test_a_push_keeps_the_backends_size_with_its_media_type(cache):
     backend = Backend(DESCRIPTOR)
     statter = CachedBlobStatter(cache, backend)
     await statter.set_descriptor(DIGEST, Descriptor(DIGEST, 999, JSON))
     assert await cache.stat(DIGEST) == Descriptor(DIGEST, DESCRIPTOR.size, JSON)
 
 
-async def test_a_push_of_what_the_backend_does_not_have_is_unknown_and_not_kept(cache):
+async def test_a_push_of_an_absent_blob_is_unknown(cache):
     with pytest.raises(BlobUnknownError):
         await CachedBlobStatter(cache, Backend()).set_descriptor(DIGEST, DESCRIPTOR)
     with pytest.raises(BlobUnknownError):
@@ -362,14 +365,14 @@ async def test_a_clear_removes_the_blob_from_cache_and_backend(cache):
         await statter.stat(DIGEST)
 
 
-async def test_a_blob_that_the_cache_does_not_know_is_cleared_in_the_backend(cache):
+async def test_a_clear_deletes_an_uncached_blob_in_the_backend(cache):
     backend = Backend(DESCRIPTOR)
     await CachedBlobStatter(cache, backend).clear(DIGEST)
     assert backend.held == {}
     assert not (await cache.take_token(DIGEST)).permits_fill
 
 
-async def test_a_blob_that_the_backend_does_not_know_is_unknown_and_its_entry_goes(cache):
+async def test_a_clear_of_an_absent_blob_removes_its_entry(cache):
     await cache.set_descriptor(DIGEST, DESCRIPTOR)
     with pytest.raises(BlobUnknownError):
         await CachedBlobStatter(cache, Backend()).clear(DIGEST)
@@ -377,7 +380,7 @@ async def test_a_blob_that_the_backend_does_not_know_is_unknown_and_its_entry_go
         await cache.stat(DIGEST)
 
 
-async def test_what_is_set_while_the_backend_deletes_is_gone_when_the_clear_returns(cache):
+async def test_a_set_during_the_delete_does_not_survive_it(cache):
     backend = Backend(DESCRIPTOR)
     backend.gate = asyncio.Event()
     clearing = asyncio.create_task(CachedBlobStatter(cache, backend).clear(DIGEST))
@@ -389,7 +392,7 @@ async def test_what_is_set_while_the_backend_deletes_is_gone_when_the_clear_retu
         await cache.stat(DIGEST)
 
 
-async def test_a_backend_that_fails_to_delete_is_reported_and_the_cache_is_cleared_all_the_same(cache):
+async def test_a_failed_delete_clears_the_cache_too(cache):
     backend = Backend(DESCRIPTOR)
     backend.failure = OSError("the store is on fire")
     await cache.set_descriptor(DIGEST, DESCRIPTOR)
@@ -425,7 +428,7 @@ class ClearedOnce:
     ],
     ids=["a backend that fails", "a backend that does not know it", "a backend that deletes"],
 )
-async def test_a_second_clear_that_fails_hides_no_failure_of_the_backend(cache, listener, failure, passed_on):
+async def test_a_failed_second_clear_hides_no_backend_failure(cache, listener, failure, passed_on):
     backend = Backend(DESCRIPTOR)
     backend.failure = failure
     await cache.set_descriptor(DIGEST, DESCRIPTOR)
@@ -435,7 +438,7 @@ async def test_a_second_clear_that_fails_hides_no_failure_of_the_backend(cache, 
 
 
 @pytest.mark.parametrize("times", [1, 3])
-async def test_a_cancelled_clear_runs_to_its_end_before_the_cancellation_is_passed_on(cache, times, caplog):
+async def test_a_cancelled_clear_runs_to_its_end(cache, times, caplog):
     backend = Backend(DESCRIPTOR)
     backend.gate = asyncio.Event()
     clearing = asyncio.create_task(CachedBlobStatter(cache, backend).clear(DIGEST))
@@ -465,7 +468,7 @@ async def test_a_clear_in_a_cancelled_scope_runs_to_its_end(cache):
     assert backend.held == {}
 
 
-async def test_a_cancelled_clear_that_fails_says_so_in_the_log(cache, caplog):
+async def test_a_failure_of_a_cancelled_clear_is_logged(cache, caplog):
     backend = Backend(DESCRIPTOR)
     backend.gate = asyncio.Event()
     backend.failure = OSError("the store is on fire")
@@ -479,7 +482,7 @@ async def test_a_cancelled_clear_that_fails_says_so_in_the_log(cache, caplog):
     assert "a clear whose caller was cancelled failed: the store is on fire" in caplog.text
 
 
-async def test_the_tombstone_is_renewed_while_a_slow_backend_works():
+async def test_the_tombstone_is_renewed_during_a_slow_delete():
     class CountClears:
         name, guard_ttl, count = "foo", 0.03, 0
 
@@ -546,7 +549,7 @@ async def test_a_clear_clears_the_cache_before_and_after_the_backend(cache):
     assert order == ["cache", "backend", "cache"]
 
 
-async def test_a_backend_that_cannot_delete_is_said_so_before_anything_is_cleared(cache):
+async def test_a_backend_without_clear_is_refused_before_any_change(cache):
     class ReadOnly:
         async def stat(self, digest):
             return DESCRIPTOR
@@ -560,7 +563,7 @@ async def test_a_backend_that_cannot_delete_is_said_so_before_anything_is_cleare
 # --- evict ---------------------------------------------------------------------------------------
 
 
-async def test_what_the_backend_contradicts_goes_in_both_scopes_and_stays_away(provider, cache, listener):
+async def test_an_evicted_blob_is_unknown_in_both_scopes(provider, cache, listener):
     backend = Backend(DESCRIPTOR)
     statter = CachedBlobStatter(cache, backend, observer=listener)
     await statter.stat(DIGEST)
@@ -574,7 +577,7 @@ async def test_what_the_backend_contradicts_goes_in_both_scopes_and_stays_away(p
         await cache.stat(DIGEST)
 
 
-async def test_an_alias_is_evicted_with_the_digest_that_it_stands_for(cache):
+async def test_an_alias_is_evicted_with_its_canonical_digest(cache):
     alias = digest_of("x", "sha512")
     await cache.set_descriptor(alias, DESCRIPTOR)
     await CachedBlobStatter(cache, Backend()).evict(alias)
@@ -583,7 +586,7 @@ async def test_an_alias_is_evicted_with_the_digest_that_it_stands_for(cache):
             await cache.stat(digest)
 
 
-async def test_what_the_cache_does_not_know_is_evicted_without_a_trace(cache):
+async def test_evicting_an_unknown_blob_leaves_no_tombstone(cache):
     statter = CachedBlobStatter(cache, Backend(DESCRIPTOR))
     await statter.evict(DIGEST)
     await statter.stat(DIGEST)
@@ -592,7 +595,7 @@ async def test_what_the_cache_does_not_know_is_evicted_without_a_trace(cache):
         await statter.evict("sha256:12")
 
 
-async def test_without_redis_an_eviction_changes_nothing_and_fails_nobody(dead_cache, listener):
+async def test_without_redis_an_eviction_does_not_fail(dead_cache, listener):
     await CachedBlobStatter(dead_cache, Backend(DESCRIPTOR), observer=listener).evict(DIGEST)
     assert listener.heard == ["unavailable"]
 
@@ -645,7 +648,7 @@ async def test_without_redis_a_push_succeeds(dead_cache):
     await CachedBlobStatter(dead_cache, Backend(DESCRIPTOR)).set_descriptor(DIGEST, DESCRIPTOR)
 
 
-async def test_without_redis_a_clear_fails_before_the_backend_is_touched(dead_cache):
+async def test_without_redis_a_clear_does_not_touch_the_backend(dead_cache):
     backend = Backend(DESCRIPTOR)
     with pytest.raises(CacheUnavailableError):
         await CachedBlobStatter(dead_cache, backend).clear(DIGEST)
@@ -653,7 +656,7 @@ async def test_without_redis_a_clear_fails_before_the_backend_is_touched(dead_ca
     assert backend.held == {DIGEST: DESCRIPTOR}
 
 
-async def test_a_cache_that_fails_between_miss_and_fill_does_not_fail_the_request(cache, listener):
+async def test_a_cache_failure_after_the_miss_fails_no_request(cache, listener):
     class FailsLater:
         def __init__(self, *failing):
             self._failing = failing
@@ -672,7 +675,7 @@ async def test_a_cache_that_fails_between_miss_and_fill_does_not_fail_the_reques
     assert listener.heard == ["miss", "unavailable"] * 2
 
 
-async def test_losing_and_regaining_the_cache_is_one_line_in_the_log_each(cache, dead_cache, caplog):
+async def test_losing_and_regaining_the_cache_logs_one_line_each(cache, dead_cache, caplog):
     caplog.set_level(logging.INFO, "aioblobcache")
 
     class Switch:
@@ -757,7 +760,7 @@ async def test_1024_corrupt_entries_are_remembered_as_logged(caplog):
 # --- CachedRegistry ------------------------------------------------------------------------------
 
 
-async def test_services_made_for_each_request_share_their_calls(provider):
+async def test_services_of_concurrent_requests_share_backend_calls(provider):
     storage = Storage()
     backend = storage.blobs("foo/bar")
     backend.held[DIGEST] = DESCRIPTOR
@@ -783,7 +786,7 @@ class CountScopedTokens(CountTokens):
         return Scoped(self.cache.repository_scoped(name), 0, None)
 
 
-async def test_the_two_kinds_and_other_names_do_not_share_theirs(provider):
+async def test_kinds_and_names_share_no_answers(provider):
     storage = Storage()
     manifest = Descriptor(DIGEST, 1, OCI_MANIFEST)
     storage.blobs("foo").held[DIGEST] = DESCRIPTOR
@@ -807,7 +810,7 @@ async def test_membership_alone_does_not_make_a_manifest(provider):
     assert storage.manifests("foo").stats == 1
 
 
-async def test_a_manifest_that_was_cached_as_octets_is_filled_with_its_type(provider):
+async def test_a_manifest_cached_as_octets_is_refilled(provider):
     storage = Storage()
     manifest = Descriptor(DIGEST, 1, OCI_MANIFEST)
     storage.manifests("foo").held[DIGEST] = manifest
@@ -833,7 +836,7 @@ async def test_a_manifest_is_pushed_and_cleared_through_the_registry(provider):
 
 
 @pytest.mark.parametrize("kind", ["blobs", "manifests"])
-async def test_an_invalid_name_is_refused_at_once(provider, kind):
+async def test_an_invalid_repository_name_is_refused(provider, kind):
     registry = CachedRegistry(provider, Storage())
     for name in ("../etc", "", None, 5, b"foo", ["foo"]):
         with pytest.raises(RepositoryNameError):
@@ -865,12 +868,12 @@ class TakesNoFill:
 
 @pytest.mark.parametrize("cache", [{}, TakesNoToken(), TakesNoFill()], ids=lambda cache: type(cache).__name__)
 @pytest.mark.parametrize("make", [CachedBlobStatter, CachedRegistry])
-def test_a_cache_that_cannot_be_filled_under_guard_is_refused(make, cache):
+def test_a_cache_without_guarded_fills_is_refused(make, cache):
     with pytest.raises(ConfigurationError, match=rf"{type(cache).__name__} has no take_token\(\) and fill\(\)"):
         make(cache, Backend)
 
 
-async def test_a_manifest_that_is_cached_is_no_layer(provider):
+async def test_a_cached_manifest_is_not_a_layer(provider):
     storage = Storage()
     await provider.repository_scoped("foo").set_descriptor(DIGEST, Descriptor(DIGEST, 1, OCI_MANIFEST))
     with pytest.raises(BlobUnknownError):
@@ -878,7 +881,7 @@ async def test_a_manifest_that_is_cached_is_no_layer(provider):
     assert storage.blobs("foo").stats == 1
 
 
-async def test_unknown_from_a_call_that_began_before_a_push_is_asked_once_more(cache):
+async def test_an_unknown_answer_from_before_a_push_is_repeated(cache):
     backend = Backend()
     statter = CachedBlobStatter(cache, backend)
     with pytest.raises(BlobUnknownError):
@@ -898,7 +901,7 @@ async def test_unknown_from_a_call_that_began_before_a_push_is_asked_once_more(c
 
 
 @pytest.mark.parametrize(("kind", "media_type"), [("blobs", OCI_MANIFEST), ("manifests", "application/x-own")])
-async def test_what_is_not_of_its_kind_is_answered_but_not_kept(provider, kind, media_type):
+async def test_a_blob_of_the_other_kind_is_not_kept(provider, kind, media_type):
     storage = Storage()
     found = Descriptor(DIGEST, 1, media_type)
     getattr(storage, kind)("foo").held[DIGEST] = found
@@ -907,7 +910,7 @@ async def test_what_is_not_of_its_kind_is_answered_but_not_kept(provider, kind, 
         await provider.repository_scoped("foo").stat(DIGEST)
 
 
-async def test_an_observer_that_is_false_is_heard_all_the_same(cache):
+async def test_an_observer_that_is_falsy_is_called(cache):
     class Empty(Listener, list):
         pass
 
@@ -917,6 +920,6 @@ async def test_an_observer_that_is_false_is_heard_all_the_same(cache):
 
 
 @pytest.mark.parametrize("make", [CachedBlobStatter, CachedRegistry])
-async def test_what_is_no_observer_is_refused(provider, make):
+async def test_an_invalid_observer_is_refused(provider, make):
     with pytest.raises(ConfigurationError, match="observer"):
         make(provider, Storage(), observer="x")

@@ -13,7 +13,7 @@ from tests.fuzz.targets import TARGETS
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_what_is_in_the_corpus_breaks_nothing(name):
+def test_inputs_of_the_corpus_break_no_target(name):
     inputs = sorted((CORPUS / name).iterdir())
     assert inputs
     for path in inputs:
@@ -42,6 +42,6 @@ def test_damaged_inputs_of_the_corpus_break_no_target(name):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is there for Linux on x86-64 only")
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_few_seconds_of_looking_find_nothing(name, tmp_path):
+def test_seconds_of_fuzzing_break_no_target(name, tmp_path):
     done = fuzz(name, 1, Path(tmp_path), f"-artifact_prefix={tmp_path}/")
     assert done.returncode == 0, done.stderr[-2000:]

@@ -27,7 +27,7 @@ def test_a_scoped_fill_holds_the_membership_guard_first():
     )
 
 
-def test_a_token_is_taken_only_in_a_free_guard_and_expires():
+def test_a_token_needs_a_free_guard_and_expires():
     assert token_requests(b"guard", b"nonce", 1234) == (
         (b"SET", b"guard", b"token:nonce", b"NX", b"PX", b"1234"),
         (b"GET", b"guard"),

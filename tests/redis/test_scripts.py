@@ -179,7 +179,7 @@ async def test_a_write_replaces_a_descriptor_of_another_type(client, script, key
     assert await client.hgetall(HASH) == FIELDS
 
 
-async def test_a_write_replaces_an_override_and_a_set_of_other_types(client):
+async def test_a_write_replaces_override_and_set_of_other_types(client):
     await client.set(OVERRIDE, "planted")
     await client.hset(SET, "planted", 1)
     assert await call(client, scripts.WRITE_SCOPED, SCOPED, write()) == 1
@@ -303,7 +303,7 @@ async def test_a_scoped_clear_keeps_other_members_and_fields(client):
     assert await contents(client) == {SET: {b"b"}, HASH: {b"public": b"yes"}, **BURIED}
 
 
-async def test_a_scoped_clear_of_a_non_member_touches_its_guard_alone(client):
+async def test_a_scoped_clear_without_membership_touches_its_guard_alone(client):
     await put_entry(client, "b")
     await hold(client, *TOKENS)
     before = await contents(client)

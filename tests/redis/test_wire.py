@@ -52,7 +52,7 @@ def test_a_scoped_stat_is_three_requests(digest):
     assert REPOSITORY.stat_requests(digest) == requests
     assert REPOSITORY.replies_to_stat == 3
     assert REPOSITORY.stat_shapes == shapes
-    assert REPOSITORY.stat_groups(digest) == [([request], [shape]) for request, shape in zip(requests, shapes)]
+    assert REPOSITORY.stat_groups(digest) == [([request], [shape]) for request, shape in zip(requests, shapes, strict=True)]
     assert REPOSITORY.encode_stat(digest) == encode(requests)
     assert REPOSITORY.encode_stat_parts(digest) == tuple(encode([request]) for request in requests)
     assert REPOSITORY.stat_slots(digest) == tuple(slot_of(request[1]) for request in requests)
@@ -225,11 +225,11 @@ def test_a_missing_media_type_is_an_empty_one():
     assert GLOBAL.decode_stat(DIGEST, [[DIGEST.encode(), b"5", None]]) == Descriptor(DIGEST, 5, "")
 
 
-def test_the_digest_asked_for_is_not_made_again():
+def test_the_requested_digest_object_is_reused():
     assert scoped().digest is DIGEST
 
 
-def test_a_digest_of_another_algorithm_is_the_blobs_own():
+def test_an_alias_is_answered_with_the_canonical_digest():
     descriptor = REPOSITORY.decode_stat(SHA512, [1, FIELDS, b""])
     assert descriptor.digest == DIGEST
     assert type(descriptor.digest) is Digest
@@ -246,7 +246,7 @@ def test_a_digest_of_another_algorithm_is_the_blobs_own():
         {"override": None},
     ],
 )
-def test_whatever_is_missing_makes_the_blob_unknown(replies):
+def test_a_missing_part_makes_the_blob_unknown(replies):
     with pytest.raises(BlobUnknownError) as caught:
         scoped(**replies)
     assert type(caught.value) is BlobUnknownError
@@ -270,9 +270,23 @@ def test_a_size_is_decimal_up_to_the_largest(written, size):
 
 @pytest.mark.parametrize(
     "size",
-    [b"0" * 19 + b"7", b"", b"abc", b"-1", b"+1", b" 1", b"1 ", b"1_0", b"1.0", b"0x1", b"9223372036854775808", b"1" * 20, "٣".encode()],
+    [
+        b"0" * 19 + b"7",
+        b"",
+        b"abc",
+        b"-1",
+        b"+1",
+        b" 1",
+        b"1 ",
+        b"1_0",
+        b"1.0",
+        b"0x1",
+        b"9223372036854775808",
+        b"1" * 20,
+        "٣".encode(),
+    ],
 )
-def test_a_size_that_is_no_number_is_corrupt(size):
+def test_an_invalid_size_is_corrupt(size):
     with pytest.raises(CorruptEntryError, match="size"):
         scoped(fields=[DIGEST.encode(), size, b"text/plain"])
 
@@ -280,14 +294,14 @@ def test_a_size_that_is_no_number_is_corrupt(size):
 @pytest.mark.parametrize(
     "own", [b"", b"garbage", b"md5:" + b"0" * 32, OTHER.encode(), b"\xff\xfe", DIGEST.encode() + b"\n"]
 )
-def test_a_digest_of_another_blob_or_of_none_is_corrupt(own):
+def test_an_invalid_or_foreign_digest_is_corrupt(own):
     with pytest.raises(CorruptEntryError, match="digest is"):
         scoped(fields=[own, b"5", b"text/plain"])
 
 
 @pytest.mark.parametrize("media_type", [b"a\r\nSet-Cookie: b", b"\x00", b"\xff", "é".encode(), b"x" * 2000])
 @pytest.mark.parametrize("where", ["global", "override"])
-def test_a_media_type_that_no_header_takes_is_corrupt(media_type, where):
+def test_an_invalid_media_type_is_corrupt(media_type, where):
     replies = {"fields": [*FIELDS[:2], media_type]} if where == "global" else {"override": media_type}
     with pytest.raises(CorruptEntryError, match="printable ASCII"):
         scoped(**replies)
@@ -335,7 +349,7 @@ def test_a_reply_that_is_no_error_is_rejected_as_unexpected(reply):
 
 
 @pytest.mark.parametrize("name", ["member", "fields", "override"])
-def test_any_other_error_reply_is_raised_as_it_is(name):
+def test_any_other_error_reply_is_raised_unchanged(name):
     with pytest.raises(ResponseError) as caught:
         scoped(**{name: NO_PERMISSION})
     assert caught.value is NO_PERMISSION
@@ -359,7 +373,7 @@ def test_any_other_error_reply_is_raised_as_it_is(name):
         {"override": [b"x"]},
     ],
 )
-def test_a_reply_that_the_request_cannot_have_is_no_answer(replies):
+def test_a_reply_of_an_impossible_shape_is_refused(replies):
     with pytest.raises(UnexpectedReplyError):
         scoped(**replies)
 
@@ -375,7 +389,7 @@ reply = st.recursive(
     digests(),
     st.lists(reply | st.lists(st.none() | st.binary(max_size=150), min_size=3, max_size=3), min_size=3, max_size=3),
 )
-def test_any_replies_are_a_descriptor_of_that_blob_or_a_defined_error(digest, replies):
+def test_any_replies_give_a_descriptor_or_a_defined_error(digest, replies):
     for scope, received in ((REPOSITORY, replies), (GLOBAL, replies[:1])):
         try:
             descriptor = scope.decode_stat(digest, received)

@@ -84,7 +84,7 @@ def test_a_scoped_set_on_one_node_is_one_step(ttl, word):
 
 
 @ttls
-def test_a_set_of_an_alias_on_one_node_links_both_digests(ttl, word):
+def test_a_set_of_an_alias_links_both_digests(ttl, word):
     own_keys = (MEMBERSHIP, HASH512, OVERRIDE512, HASH, OVERRIDE)
     members = (SHA512.encode(), DIGEST.encode())
     expected = step(scripts.WRITE_SCOPED, own_keys, b"0", word, *VALUES, *members)
@@ -92,7 +92,7 @@ def test_a_set_of_an_alias_on_one_node_links_both_digests(ttl, word):
 
 
 @ttls
-def test_a_fill_of_an_alias_on_one_node_links_its_key_alone(ttl, word):
+def test_a_fill_of_an_alias_links_its_key_alone(ttl, word):
     own_keys = (MEMBERSHIP_GUARD512, GUARD512, MEMBERSHIP, HASH512, OVERRIDE512)
     arguments = (b"2", b"token:1", b"token:2", word, *VALUES, SHA512.encode())
     expected = step(scripts.WRITE_SCOPED, own_keys, *arguments)
@@ -115,7 +115,7 @@ def test_a_scoped_set_in_a_cluster_links_last(ttl, word):
 
 
 @ttls
-def test_a_set_of_an_alias_in_a_cluster_links_both_digests_last(ttl, word):
+def test_a_set_of_an_alias_in_a_cluster_links_last(ttl, word):
     assert CLUSTER.set(NAME, SHA512, DESCRIPTOR, ttl) == (
         step(scripts.WRITE_DESCRIPTOR, (HASH512,), b"0", word, *VALUES),
         step(scripts.WRITE_DESCRIPTOR, (HASH,), b"0", word, *VALUES),
@@ -127,7 +127,7 @@ def test_a_set_of_an_alias_in_a_cluster_links_both_digests_last(ttl, word):
 
 
 @ttls
-def test_a_fill_in_a_cluster_checks_each_guard_beside_its_key(ttl, word):
+def test_a_fill_in_a_cluster_has_a_guard_for_each_key(ttl, word):
     assert CLUSTER.fill(NAME, SHA512, DESCRIPTOR, ttl, TOKEN) == (
         step(scripts.WRITE_DESCRIPTOR, (GUARD512, HASH512), b"1", b"token:2", word, *VALUES),
         step(scripts.WRITE_OVERRIDE, (OVERRIDE512,), word, b"text/plain"),
@@ -153,7 +153,7 @@ def keys_and_arguments(step):
 
 
 @given(names, digests(), cacheable, st.none() | st.integers(1, 10**12))
-def test_a_set_on_one_node_carries_no_guard_and_writes_under_both_digests(name, digest, descriptor, ttl):
+def test_a_set_on_one_node_writes_both_digests_unguarded(name, digest, descriptor, ttl):
     [step] = ONE_NODE.set(name, digest, descriptor, ttl)
     members = [digest] if digest == descriptor.digest else [digest, descriptor.digest]
     own_keys, arguments = keys_and_arguments(step)
@@ -164,7 +164,7 @@ def test_a_set_on_one_node_carries_no_guard_and_writes_under_both_digests(name, 
 
 
 @given(names, digests(), cacheable)
-def test_a_fill_on_one_node_carries_its_guards_and_writes_under_its_key_alone(name, digest, descriptor):
+def test_a_fill_on_one_node_writes_its_key_under_guards(name, digest, descriptor):
     [step] = ONE_NODE.fill(name, digest, descriptor, None, TOKEN)
     own_keys, arguments = keys_and_arguments(step)
     assert arguments[:3] == (b"2", b"token:1", b"token:2")
@@ -180,7 +180,7 @@ def all_writes(name, digest, descriptor):
 
 
 @given(st.none() | names, digests(), cacheable)
-def test_in_a_cluster_every_step_is_about_one_slot(name, digest, descriptor):
+def test_every_step_in_a_cluster_has_one_slot(name, digest, descriptor):
     for steps in all_writes(name, digest, descriptor):
         assert steps
         for step in steps:
@@ -189,7 +189,7 @@ def test_in_a_cluster_every_step_is_about_one_slot(name, digest, descriptor):
 
 
 @given(names, digests(), cacheable)
-def test_in_a_cluster_membership_is_written_last_and_removed_first(name, digest, descriptor):
+def test_membership_in_a_cluster_is_written_last_and_removed_first(name, digest, descriptor):
     membership = keys.membership_key(name)
     *before, last = CLUSTER.fill(name, digest, descriptor, None, TOKEN)
     assert membership in last.request
@@ -203,7 +203,7 @@ def test_in_a_cluster_membership_is_written_last_and_removed_first(name, digest,
 
 
 @given(names, digests(), cacheable)
-def test_in_a_cluster_each_guard_is_looked_at_with_what_it_guards(name, digest, descriptor):
+def test_each_guard_in_a_cluster_is_checked_beside_its_key(name, digest, descriptor):
     describe, _, link = CLUSTER.fill(name, digest, descriptor, None, TOKEN)
     membership_guard, descriptor_guard = guard_keys(name, digest)
     assert keys_and_arguments(describe)[0] == (descriptor_guard, keys.descriptor_key(digest))
@@ -212,7 +212,7 @@ def test_in_a_cluster_each_guard_is_looked_at_with_what_it_guards(name, digest, 
     assert keys_and_arguments(link)[1][:2] == (b"1", b"token:1")
 
 
-def test_a_script_is_called_by_the_hash_of_what_is_loaded():
+def test_a_script_is_called_by_its_hash():
     [step] = ONE_NODE.clear(None, DIGEST, b"n", 1000)
     assert step.request[:3] == (b"EVALSHA", step.script.sha, b"2")
     assert load_request(step.script) == (b"SCRIPT", b"LOAD", step.script.source)
@@ -220,7 +220,7 @@ def test_a_script_is_called_by_the_hash_of_what_is_loaded():
 
 
 @pytest.mark.parametrize("error", [NoScriptError("No matching script."), ResponseError("NOSCRIPT No matching script.")])
-def test_noscript_is_told_from_other_errors(error):
+def test_noscript_differs_from_other_errors(error):
     assert is_noscript(error)
     assert not is_noscript(ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"))
     assert not is_noscript(1)
@@ -241,6 +241,6 @@ def test_an_error_reply_to_a_step_is_raised():
 
 
 @pytest.mark.parametrize("value", [b"1", None, [1]])
-def test_a_step_that_is_answered_by_no_number_is_no_answer(value):
+def test_a_step_answered_without_a_number_is_refused(value):
     with pytest.raises(UnexpectedReplyError):
         decode_count(value)
