@@ -19,6 +19,7 @@ from aioblobcache import (
     ConfigurationError,
     CorruptEntryError,
     Descriptor,
+    Digest,
     InvalidDescriptorError,
     InvalidDigestError,
     MemoryBlobDescriptorCache,
@@ -252,6 +253,22 @@ async def test_invalid_input_reaches_neither_cache_nor_backend(cache, listener):
     with pytest.raises(InvalidDescriptorError):
         await statter.set_descriptor(DIGEST, Descriptor(DIGEST, 1, ""))
     assert (backend.stats, backend.clears, listener.heard) == (0, 0, [])
+
+
+async def test_a_plain_str_is_passed_on_as_a_digest(cache):
+    types = []
+
+    class Noted(Observer):
+        def cache_miss(self, digest):
+            types.append(type(digest))
+
+    class NotedBackend(Backend):
+        async def stat(self, digest):
+            types.append(type(digest))
+            return await super().stat(digest)
+
+    assert await CachedBlobStatter(cache, NotedBackend(DESCRIPTOR), observer=Noted()).stat(str(DIGEST)) == DESCRIPTOR
+    assert types == [Digest, Digest]
 
 
 # --- the refill race -----------------------------------------------------------------------------
@@ -675,7 +692,8 @@ async def test_a_cache_failure_after_the_miss_fails_no_request(cache, listener):
     assert listener.heard == ["miss", "unavailable"] * 2
 
 
-async def test_losing_and_regaining_the_cache_logs_one_line_each(cache, dead_cache, caplog):
+@pytest.mark.parametrize("first", ["hit", "miss"])
+async def test_losing_and_regaining_the_cache_logs_one_line_each(cache, dead_cache, caplog, first):
     caplog.set_level(logging.INFO, "aioblobcache")
 
     class Switch:
@@ -694,6 +712,8 @@ async def test_losing_and_regaining_the_cache_logs_one_line_each(cache, dead_cac
     for _ in range(3):
         await statter.stat(DIGEST)
     switch.target = cache
+    if first == "hit":
+        await cache.set_descriptor(DIGEST, DESCRIPTOR)
     for _ in range(3):
         await statter.stat(DIGEST)
     lines = [record.getMessage() for record in caplog.records if record.name == "aioblobcache.readthrough"]

@@ -52,7 +52,9 @@ def test_a_scoped_stat_is_three_requests(digest):
     assert REPOSITORY.stat_requests(digest) == requests
     assert REPOSITORY.replies_to_stat == 3
     assert REPOSITORY.stat_shapes == shapes
-    assert REPOSITORY.stat_groups(digest) == [([request], [shape]) for request, shape in zip(requests, shapes, strict=True)]
+    assert REPOSITORY.stat_groups(digest) == [
+        ([request], [shape]) for request, shape in zip(requests, shapes, strict=True)
+    ]
     assert REPOSITORY.encode_stat(digest) == encode(requests)
     assert REPOSITORY.encode_stat_parts(digest) == tuple(encode([request]) for request in requests)
     assert REPOSITORY.stat_slots(digest) == tuple(slot_of(request[1]) for request in requests)
