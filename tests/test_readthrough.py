@@ -255,20 +255,26 @@ async def test_invalid_input_reaches_neither_cache_nor_backend(cache, listener):
     assert (backend.stats, backend.clears, listener.heard) == (0, 0, [])
 
 
-async def test_a_plain_str_is_passed_on_as_a_digest(cache):
+async def test_a_plain_str_is_passed_on_as_a_digest(provider, cache):
     types = []
 
     class Noted(Observer):
         def cache_miss(self, digest):
             types.append(type(digest))
 
+        cache_hit = cache_miss
+
     class NotedBackend(Backend):
         async def stat(self, digest):
             types.append(type(digest))
             return await super().stat(digest)
 
-    assert await CachedBlobStatter(cache, NotedBackend(DESCRIPTOR), observer=Noted()).stat(str(DIGEST)) == DESCRIPTOR
-    assert types == [Digest, Digest]
+    statter = CachedBlobStatter(cache, NotedBackend(DESCRIPTOR), observer=Noted())
+    assert await statter.stat(str(DIGEST)) == DESCRIPTOR
+    assert await statter.stat(str(DIGEST)) == DESCRIPTOR
+    assert types == [Digest, Digest, Digest]
+    statter.peek(str(DIGEST))
+    assert types[3:] == [Digest] * keeps_in_process(provider)
 
 
 # --- the refill race -----------------------------------------------------------------------------
