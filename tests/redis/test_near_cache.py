@@ -27,7 +27,7 @@ from aioblobcache import (
 from aioblobcache.redis.keys import descriptor_key
 from tests.support.backends import Storage
 from tests.support.servers import REDIS, VALKEY, RedisServer, running
-from tests.support.waiting import until
+from tests.support.waiting import until, until_server_says
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +43,16 @@ def near(cache):
 
 def provider(url, **options):
     return RedisBlobDescriptorCache.from_url(url, **{"timeout": 10.0, "near_cache": 100, **options})
+
+
+async def is_served_from_here(cache):
+    """Return when an answer is kept: a lease of 50 ms may end before a busy machine has looked at the first."""
+
+    async def is_kept():
+        await cache.stat(DIGEST)
+        return cache.peek(DIGEST) == DESCRIPTOR
+
+    await until_server_says(is_kept)
 
 
 async def is_on(cache):
@@ -213,7 +223,7 @@ async def test_the_observer_receives_the_figures_of_info(client, server):
             self.stats.append(stats)
 
     heard = Heard()
-    async with provider(server.url, observer=heard, max_staleness=0.2) as cache:
+    async with provider(server.url, observer=heard, max_staleness=2.0) as cache:
         await is_on(cache)
         await cache.set_descriptor(DIGEST, DESCRIPTOR)
         for _ in range(3):
@@ -238,7 +248,7 @@ async def test_the_observer_receives_the_figures_of_info(client, server):
         assert latest.evictions == 0
         assert latest.entries == 1
         assert latest.why_off is None
-        assert 0 <= latest.lease_age < 0.2
+        assert 0 <= latest.lease_age < 2.0
 
 
 async def test_the_number_of_entries_stays_within_the_limit(client, server):
@@ -300,9 +310,7 @@ async def test_a_refused_command_disables_the_near_cache_with_one_line(kind, rul
                     assert near(cache)["entries"] == 0
                     # It goes on asking, and serves once it may.
                     await admin.execute_command("ACL", "SETUSER", "limited", "~*", "+@all")
-                    await is_on(cache)
-                    await cache.stat(DIGEST)
-                    assert cache.peek(DIGEST) == DESCRIPTOR
+                    await is_served_from_here(cache)
                     assert "secret" not in caplog.text
     lines = [record.getMessage() for record in caplog.records if record.name == "aioblobcache.near"]
     assert [line.partition(": ")[0] for line in lines] == [
@@ -336,9 +344,7 @@ async def test_a_replica_serves_no_near_entry_until_promoted(tmp_path):
             assert await cache.stat(DIGEST) == DESCRIPTOR
             assert cache.peek(DIGEST) is None
             await admin.execute_command("REPLICAOF", "NO", "ONE")
-            await is_on(cache)
-            await cache.stat(DIGEST)
-            assert cache.peek(DIGEST) == DESCRIPTOR
+            await is_served_from_here(cache)
 
 
 async def test_the_near_cache_starts_when_its_server_starts(tmp_path):
