@@ -720,6 +720,8 @@ async def test_losing_and_regaining_the_cache_logs_one_line_each(cache, dead_cac
     switch.target = cache
     if first == "hit":
         await cache.set_descriptor(DIGEST, DESCRIPTOR)
+    await statter.stat(DIGEST)
+    assert caplog.records[-1].getMessage() == "the cache answers again"
     for _ in range(3):
         await statter.stat(DIGEST)
     lines = [record.getMessage() for record in caplog.records if record.name == "aioblobcache.readthrough"]
