@@ -23,13 +23,13 @@ SECRET = "s3cr3t-pa55"
         ("rediss+sentinel://one/blobs", "blobs by Sentinel"),
     ],
 )
-def test_a_url_of_redis_makes_a_redis_provider(url, address):
+def test_a_redis_url_makes_a_redis_provider(url, address):
     provider = connect(url, ttl=60)
     assert repr(provider) == f"<RedisBlobDescriptorCache at {address}>"
     assert internals(provider).engine.options.ttl == 60
 
 
-def test_pooled_connections_speak_resp2_which_every_server_does_unless_the_url_says_otherwise():
+def test_pooled_connections_speak_resp2_by_default():
     def protocol(url):
         return int(internals(connect(url)).client.connection_pool.connection_kwargs["protocol"])
 
@@ -37,7 +37,7 @@ def test_pooled_connections_speak_resp2_which_every_server_does_unless_the_url_s
     assert protocol("redis://example?protocol=3") == 3
 
 
-def test_the_hosts_of_a_cluster_url_are_the_nodes_it_begins_with():
+def test_hosts_of_a_cluster_url_are_its_startup_nodes():
     client = internals(connect("rediss+cluster://user:p%40ss@one,two:7000?socket_timeout=2")).client
     assert sorted(client.nodes_manager.startup_nodes) == ["one:6379", "two:7000"]
     [node, _] = client.nodes_manager.startup_nodes.values()
@@ -46,7 +46,7 @@ def test_the_hosts_of_a_cluster_url_are_the_nodes_it_begins_with():
     assert (kwargs["username"], kwargs["password"], kwargs["socket_timeout"]) == ("user", "p@ss", 2.0)
 
 
-def test_a_sentinel_url_keeps_the_credentials_of_sentinels_and_server_apart():
+def test_a_sentinel_url_separates_credentials_of_sentinels_and_server():
     url = "rediss+sentinel://user:pw@one,two:7000/my%20blobs/3?sentinel_username=s&sentinel_password=p%40&ssl_ca_certs=/ca"
     pool = internals(connect(url)).client.connection_pool
     assert pool.service_name == "my blobs"
@@ -59,7 +59,7 @@ def test_a_sentinel_url_keeps_the_credentials_of_sentinels_and_server_apart():
         assert (theirs["username"], theirs["password"], theirs["ssl_ca_certs"]) == ("s", "p@", "/ca")
 
 
-def test_memory_makes_a_memory_provider():
+def test_a_memory_url_makes_a_memory_provider():
     provider = connect("memory://", max_entries=5, guard_ttl=2.0)
     assert isinstance(provider, MemoryBlobDescriptorCache)
     assert provider.guard_ttl == 2.0
@@ -69,7 +69,7 @@ def test_memory_makes_a_memory_provider():
     "url", ["http://x", "redis:/x", "redis", "", "memory://x", None, 5, b"redis://x", "x" * 10_000 + "://"]
 )
 @pytest.mark.parametrize("make", [connect, RedisBlobDescriptorCache.from_url])
-def test_a_url_of_another_kind_is_refused(make, url):
+def test_a_url_of_another_scheme_is_refused(make, url):
     with pytest.raises(ConfigurationError, match="a cache URL begins with") as caught:
         make(url)
     assert len(str(caught.value)) < 250
@@ -154,7 +154,7 @@ def test_an_option_of_the_other_provider_is_named():
         connect("memory://", ttl=5)
 
 
-def test_a_client_that_is_none_or_cannot_write_is_refused_with_the_cure():
+def test_an_unusable_client_is_refused_with_advice():
     sentinel = Sentinel([("example", 26379)])
     for client, message in [
         (sentinel, r"sentinel\.master_for"),
@@ -165,7 +165,7 @@ def test_a_client_that_is_none_or_cannot_write_is_refused_with_the_cure():
             RedisBlobDescriptorCache(client)
 
 
-def test_a_near_cache_does_not_go_with_reading_from_replicas():
+def test_a_near_cache_excludes_reading_from_replicas():
     with pytest.raises(ConfigurationError, match="read_from"):
         connect("redis+cluster://x", near_cache=10, read_from="replica")
     with pytest.raises(ConfigurationError, match="read_from"):

@@ -42,7 +42,7 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize(("error", "message"), EXAMPLES, ids=lambda value: type(value).__name__)
-def test_an_error_says_what_happened_and_survives_pickling(error, message):
+def test_an_error_keeps_its_message_when_pickled(error, message):
     assert str(error) == message
     twin = pickle.loads(pickle.dumps(error))
     assert type(twin) is type(error)
@@ -50,7 +50,7 @@ def test_an_error_says_what_happened_and_survives_pickling(error, message):
     assert twin.__dict__ == error.__dict__
 
 
-def test_every_public_exception_has_the_one_root():
+def test_public_exceptions_share_one_base_class():
     public = [getattr(aioblobcache, name) for name in aioblobcache.__all__]
     exceptions = [thing for thing in public if isinstance(thing, type) and issubclass(thing, BaseException)]
     assert len(exceptions) == 14
@@ -75,6 +75,6 @@ def test_values_in_messages_are_escaped_and_short(value, shown):
     assert shorten(value) == shown
 
 
-def test_another_programs_words_become_one_printable_line_of_bounded_length():
+def test_foreign_text_becomes_one_short_printable_line():
     assert one_line("a\r\nb\t\x1b[31mc") == "a b ?[31mc"
     assert len(one_line("x" * 10_000_000)) == 300

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 
 import pytest
 
@@ -43,16 +45,17 @@ async def test_concurrent_callers_share_one_call():
     assert len(flights) == 0
 
 
-async def test_other_keys_have_calls_of_their_own():
+async def test_different_keys_have_different_calls():
     flights, one, other = Flights(), Call(), Call()
     callers = [asyncio.create_task(flights.join(key, call)) for key, call in (("one", one), ("other", other))]
     await settle()
+    assert ("one" in flights, "other" in flights, "third" in flights, len(flights)) == (True, True, False, 2)
     one.finish.set_result("one")
     other.finish.set_result("other")
     assert await asyncio.gather(*callers) == ["one", "other"]
 
 
-async def test_a_later_caller_begins_a_new_call():
+async def test_a_later_caller_starts_a_new_call():
     flights = Flights()
     for _ in range(2):
         call = Call()
@@ -61,7 +64,7 @@ async def test_a_later_caller_begins_a_new_call():
         assert call.begun == 1
 
 
-async def test_who_comes_when_a_call_has_just_ended_begins_another():
+async def test_a_caller_after_the_end_starts_a_new_call():
     """Its end is told in the next turn of the event loop, and what it found may be old by then."""
     flights, call = Flights(), Call()
     first = asyncio.create_task(flights.join("key", call))
@@ -79,7 +82,7 @@ async def test_who_comes_when_a_call_has_just_ended_begins_another():
     assert len(flights) == 0
 
 
-async def test_the_first_callers_cancellation_does_not_touch_the_others():
+async def test_one_cancelled_caller_does_not_affect_the_others():
     flights, call = Flights(), Call()
     first, second = (asyncio.create_task(flights.join("key", call)) for _ in range(2))
     await settle()
@@ -91,7 +94,7 @@ async def test_the_first_callers_cancellation_does_not_touch_the_others():
     assert (call.begun, call.cancelled) == (1, 0)
 
 
-async def test_the_last_callers_cancellation_cancels_the_call():
+async def test_cancelling_the_last_caller_cancels_the_call():
     flights, call = Flights(), Call()
     callers = [asyncio.create_task(flights.join("key", call)) for _ in range(3)]
     await settle()
@@ -103,7 +106,7 @@ async def test_the_last_callers_cancellation_cancels_the_call():
     assert len(flights) == 0
 
 
-async def test_nobody_joins_a_call_that_is_being_cancelled():
+async def test_a_cancelled_call_accepts_no_caller():
     flights, released = Flights(), asyncio.Event()
 
     async def slow_to_end() -> str:
@@ -127,17 +130,30 @@ async def test_nobody_joins_a_call_that_is_being_cancelled():
     assert len(flights) == 0
 
 
-async def test_every_caller_gets_the_failure():
+async def test_every_caller_receives_the_failure():
     flights, call = Flights(), Call()
     callers = [asyncio.create_task(flights.join("key", call)) for _ in range(3)]
     await settle()
     call.finish.set_exception(OSError("broken"))
-    for outcome in await asyncio.gather(*callers, return_exceptions=True):
-        assert isinstance(outcome, OSError)
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert [repr(outcome) for outcome in outcomes] == ["OSError('broken')"] * 3
     assert len(flights) == 0
 
 
-async def test_a_failure_that_nobody_waits_for_any_more_is_not_reported_as_lost(caplog):
+@contextlib.contextmanager
+def unretrieved_failures():
+    """What the event loop's exception handler is called with."""
+    contexts = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+    try:
+        yield contexts
+        gc.collect()  # a future that is not retrieved is reported when it is collected
+    finally:
+        loop.set_exception_handler(None)
+
+
+async def test_a_failure_without_waiters_is_not_reported():
     flights = Flights()
 
     async def fails_when_cancelled() -> str:
@@ -147,11 +163,68 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_not_reported_as_lost(
             raise OSError("broken") from None
         return "never"
 
-    caller = asyncio.create_task(flights.join("key", fails_when_cancelled))
-    await settle()
-    caller.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await caller
-    await settle()
+    with unretrieved_failures() as contexts:
+        caller = asyncio.create_task(flights.join("key", fails_when_cancelled))
+        await settle()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        await settle()
+        assert len(flights) == 0
+    assert contexts == []
+
+
+async def test_a_failure_with_a_cancelled_caller_is_not_reported():
+    flights, call = Flights(), Call()
+    with unretrieved_failures() as contexts:
+        first, second = (asyncio.create_task(flights.join("key", call)) for _ in range(2))
+        await settle()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        call.finish.set_exception(OSError("broken"))
+        with pytest.raises(OSError, match="broken"):
+            await second
+        del first, second
+    assert contexts == []
+
+
+async def test_a_call_that_cancels_itself_cancels_every_caller():
+    flights = Flights()
+
+    async def gives_up() -> str:
+        raise asyncio.CancelledError
+
+    callers = [asyncio.create_task(flights.join("key", gives_up)) for _ in range(2)]
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 2
     assert len(flights) == 0
-    assert caplog.records == []
+
+
+async def test_callers_are_woken_in_the_order_of_their_arrival():
+    flights, call, woken = Flights(), Call(), []
+
+    async def caller(number):
+        await flights.join("key", call)
+        woken.append(number)
+
+    callers = [asyncio.create_task(caller(number)) for number in range(100)]
+    await settle()
+    call.finish.set_result("answer")
+    await asyncio.gather(*callers)
+    assert woken == list(range(100))
+
+
+async def test_a_caller_cancelled_after_the_end_affects_no_other():
+    flights, call = Flights(), Call()
+    first, second = (asyncio.create_task(flights.join("key", call)) for _ in range(2))
+    await settle()
+    [flight] = flying(flights)
+    call.finish.set_result("answer")
+    while not flight.task.done():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await second == "answer"
+    assert (call.cancelled, len(flights)) == (0, 0)

@@ -34,7 +34,7 @@ def media_type(**manifest):
 
 
 @pytest.mark.parametrize("stated", sorted(MANIFESTS))
-def test_a_manifest_is_of_the_media_type_that_it_states(stated):
+def test_a_manifest_has_its_stated_media_type(stated):
     assert media_type(mediaType=stated) == stated
 
 
@@ -53,7 +53,7 @@ def test_a_stated_media_type_outweighs_the_shape():
         ({"schemaVersion": 1, "fsLayers": [], "signatures": []}, DOCKER_SCHEMA1_SIGNED),
     ],
 )
-def test_without_a_stated_media_type_the_shape_tells(shape, expected):
+def test_the_shape_decides_without_a_stated_media_type(shape, expected):
     assert media_type(**shape) == expected
 
 
@@ -61,7 +61,7 @@ def test_without_a_stated_media_type_the_shape_tells(shape, expected):
     "stated",
     ["", "a\r\nSet-Cookie: b", "a\n", "a\x00", "a\x7f", "é", "\ud800", "a" * 1_025, None, 5, ["a"], {"a": "b"}],
 )
-def test_what_cannot_be_a_media_type_is_as_if_not_stated(stated):
+def test_an_invalid_stated_media_type_is_ignored(stated):
     assert media_type(mediaType=stated) == OCTET_STREAM
     assert media_type(mediaType=stated, manifests=[]) == OCI_INDEX
     assert media_type(mediaType=stated, config={}, layers=[]) == OCI_MANIFEST
@@ -81,7 +81,7 @@ def test_what_cannot_be_a_media_type_is_as_if_not_stated(stated):
         {"config": {}, "layers": {}},
     ],
 )
-def test_half_a_shape_is_none(shape):
+def test_an_incomplete_shape_is_an_octet_stream(shape):
     assert media_type(**shape) == OCTET_STREAM
 
 
@@ -101,7 +101,7 @@ def test_half_a_shape_is_none(shape):
         b'{"mediaType": "a\nb"}',
     ],
 )
-def test_what_is_not_a_json_object_is_a_stream_of_octets(data):
+def test_data_without_a_json_object_is_an_octet_stream(data):
     assert of_manifest(data) == OCTET_STREAM
 
 
@@ -116,7 +116,7 @@ def test_what_is_not_a_json_object_is_a_stream_of_octets(data):
     ],
     ids=["arrays", "objects", "closed", "number", "values"],
 )
-def test_what_is_made_to_exhaust_the_parser_is_a_stream_of_octets(data):
+def test_data_that_exhausts_the_parser_is_an_octet_stream(data):
     assert of_manifest(data) == OCTET_STREAM
 
 

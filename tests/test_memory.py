@@ -13,7 +13,7 @@ async def known(service, *descriptors):
     return [d for d in descriptors if d.digest in await service.stat_many([d.digest])]
 
 
-async def test_the_least_recently_used_descriptor_goes_first():
+async def test_the_least_recently_used_descriptor_is_evicted():
     a, b, c = (descriptor_of(text) for text in "abc")
     async with MemoryBlobDescriptorCache(max_entries=2) as cache:
         await cache.set_descriptor(a.digest, a)
@@ -31,7 +31,7 @@ async def test_a_set_counts_as_a_use():
         assert await known(cache, a, b, c) == [a, c]
 
 
-async def test_a_link_whose_descriptor_went_is_unknown_until_that_is_set_again():
+async def test_a_link_without_descriptor_is_unknown():
     a, b = descriptor_of("a"), descriptor_of("b")
     async with MemoryBlobDescriptorCache(max_entries=1) as cache:
         repository = cache.repository_scoped("foo")
@@ -43,7 +43,7 @@ async def test_a_link_whose_descriptor_went_is_unknown_until_that_is_set_again()
         assert await repository.stat(a.digest) == a
 
 
-async def test_memory_stays_bounded_under_any_number_of_blobs_and_repositories():
+async def test_memory_is_bounded_for_any_number_of_blobs():
     async with MemoryBlobDescriptorCache(max_entries=10) as cache:
         for number in range(200):
             descriptor = descriptor_of(str(number))
@@ -82,7 +82,7 @@ async def test_a_guard_expires(monkeypatch):
         assert await cache.fill(descriptor.digest, descriptor, token)
 
 
-async def test_a_token_that_has_expired_permits_nothing(monkeypatch):
+async def test_an_expired_token_permits_no_fill(monkeypatch):
     now = 100.0
     monkeypatch.setattr("aioblobcache.memory.time.monotonic", lambda: now)
     descriptor = descriptor_of("x")
@@ -98,7 +98,7 @@ def test_bad_options_are_refused(options):
         MemoryBlobDescriptorCache(**options)
 
 
-async def test_it_has_the_life_of_a_provider():
+async def test_a_memory_provider_works_within_its_context_alone():
     cache = MemoryBlobDescriptorCache()
     with pytest.raises(LifecycleError, match="before it was entered"):
         await cache.stat(digest_of("x"))
@@ -109,7 +109,7 @@ async def test_it_has_the_life_of_a_provider():
         await cache.repository_scoped("foo").set_descriptor(digest_of("x"), Descriptor(digest_of("x"), 1, OCTETS))
 
 
-async def test_its_representation_counts():
+async def test_the_representation_shows_counts():
     async with MemoryBlobDescriptorCache() as cache:
         await cache.repository_scoped("foo").set_descriptor(digest_of("x"), descriptor_of("x"))
         assert repr(cache) == "<MemoryBlobDescriptorCache: 1 descriptors, 1 links>"

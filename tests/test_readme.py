@@ -31,13 +31,13 @@ def run_example(page, addresses, environment=None):
     return shown.stdout
 
 
-def test_the_example_runs(valkey_server, tmp_path):
+def test_the_example_of_the_readme_runs(valkey_server, tmp_path):
     addresses = {"redis://localhost:6379/0": valkey_server.url, "file:///var/lib/registry": tmp_path.as_uri()}
     shown = run_example(README, addresses)
     assert re.fullmatch(r"blob sha256:[0-9a-f]{64} is unknown in repository library/demo\n", shown)
 
 
-def test_the_example_of_the_near_cache_serves_from_it(valkey_server):
+def test_the_near_cache_example_shows_hits(valkey_server):
     page = (ROOT / "docs" / "near-cache.md").read_text()
     descriptor, figures = run_example(page, {"redis://localhost:6379/0": valkey_server.url}).splitlines()
     assert descriptor.startswith("Descriptor(")
@@ -45,7 +45,7 @@ def test_the_example_of_the_near_cache_serves_from_it(valkey_server):
     assert "'why_off': None" in figures
 
 
-def test_the_example_of_the_operators_page_tells_what_is_wrong(valkey_server, tmp_path):
+def test_the_operator_example_finds_the_fault(valkey_server, tmp_path):
     storage = RegistryStorage(LocalStore(tmp_path))
     anyio.run(store_image, storage, NAME, "latest", IMAGE)
     [lost, *_] = IMAGE.blobs

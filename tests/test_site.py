@@ -57,28 +57,28 @@ def documented(site):
     return {line.split(" ", 1)[0] for line in zlib.decompress(packed).decode().splitlines()}
 
 
-def test_it_builds_and_describes_every_public_name(site):
+def test_the_site_describes_every_public_name(site):
     names = documented(site)
     for module in PUBLIC:
         for name in importlib.import_module(module).__all__:
             assert f"{module}.{name}" in names
 
 
-def test_every_example_is_run_by_a_test():
+def test_every_example_has_a_test():
     with_examples = {str(page.relative_to(ROOT)) for page in PAGES if "```python" in page.read_text()}
     assert with_examples == RUN_BY.keys()
     for page, test in RUN_BY.items():
         assert Path(page).name in (ROOT / "tests" / test).read_text()
 
 
-def test_the_tests_that_show_what_is_said_of_security_exist():
+def test_the_tests_named_in_the_security_policy_exist():
     named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "SECURITY.md").read_text())
     assert len(named) > 20
     for path, test in named:
         assert f"def {test}" in (ROOT / path).read_text(), (path, test)
 
 
-def test_links_to_files_and_headings_outside_the_site_lead_somewhere():
+def test_links_outside_the_site_have_targets():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
             if not target.startswith("http"):

@@ -25,6 +25,8 @@ from aioblobcache import (
 from aioblobcache.cli.sample import build_image, link_blob, store_image
 from aioblobcache.media_types import OCI_INDEX, OCI_MANIFEST, OCTET_STREAM
 from aioblobcache.storage import RegistryStorage, StorageLayout
+from aioblobcache.storage.links import read_link
+from aioblobcache.storage.objects import Objects
 from tests.support.ports import free_port
 from tests.support.stores import (
     KEY_ID,
@@ -121,13 +123,13 @@ async def put_manifest(storage: RegistryStorage, manifest: bytes) -> Digest:
 # What is known, and what is said of it
 
 
-async def test_a_layer_is_described_by_its_link_and_the_size_of_its_data(registry):
+async def test_a_layer_is_described_by_the_size_of_its_data(registry):
     for blob in IMAGE.blobs:
         expected = Descriptor(blob.digest, blob.size, OCTET_STREAM)
         assert await registry.blobs(NAME).stat(blob.digest) == expected
 
 
-async def test_a_manifest_is_described_with_the_media_type_it_states(registry):
+async def test_a_manifest_is_described_with_its_stated_media_type(registry):
     assert await registry.manifests(NAME).stat(MANIFEST) == IMAGE.manifest
 
 
@@ -136,7 +138,7 @@ async def test_a_global_stat_needs_the_data_alone(storage):
     assert await storage.stat(DATA) == Descriptor(DATA, 4, OCTET_STREAM)
 
 
-async def test_empty_data_is_known(storage, kind):
+async def test_an_empty_blob_is_known(storage, kind):
     digest = await put_data(storage, b"")
     await put_link(storage, kind, digest)
     assert await kind.of(storage, NAME).stat(digest) == Descriptor(digest, 0, OCTET_STREAM)
@@ -153,19 +155,19 @@ async def test_empty_data_is_known(storage, kind):
     ],
     ids=["stated", "deduced", "header injection", "garbage", "deep"],
 )
-async def test_a_manifest_is_known_whatever_it_contains(storage, manifest, media_type):
+async def test_a_manifest_of_any_content_is_known(storage, manifest, media_type):
     digest = await put_manifest(storage, manifest)
     assert await storage.manifests(NAME).stat(digest) == Descriptor(digest, len(manifest), media_type)
 
 
 @pytest.mark.parametrize(("beyond", "media_type"), [(0, OCI_INDEX), (1, OCTET_STREAM)])
-async def test_the_media_type_is_read_up_to_the_largest_manifest_that_registries_accept(storage, beyond, media_type):
+async def test_the_media_type_is_read_up_to_four_mebibytes(storage, beyond, media_type):
     manifest = json.dumps({"mediaType": OCI_INDEX}).encode().ljust(LARGEST_MANIFEST + beyond)
     digest = await put_manifest(storage, manifest)
     assert await storage.manifests(NAME).stat(digest) == Descriptor(digest, len(manifest), media_type)
 
 
-async def test_a_plain_str_will_do_for_a_digest(registry):
+async def test_a_digest_may_be_a_plain_str(registry):
     assert (await registry.stat(str(LAYER))).digest == LAYER
     assert (await registry.blobs(NAME).stat(str(LAYER))).digest == LAYER
 
@@ -188,27 +190,27 @@ async def test_an_unknown_blob_is_named_with_its_repository(storage, kind):
     assert (caught.value.digest, caught.value.repository) == (LAYER, NAME)
 
 
-async def test_a_blob_that_is_unknown_globally_is_named_without_one(storage):
+async def test_a_globally_unknown_blob_is_named_without_repository(storage):
     with pytest.raises(BlobUnknownError) as caught:
         await storage.stat(LAYER)
     assert (caught.value.digest, caught.value.repository) == (LAYER, None)
 
 
-async def test_layers_and_manifests_are_kept_apart(registry):
+async def test_layers_and_manifests_are_separate(registry):
     with pytest.raises(BlobUnknownError):
         await registry.manifests(NAME).stat(LAYER)
     with pytest.raises(BlobUnknownError):
         await registry.blobs(NAME).stat(MANIFEST)
 
 
-async def test_what_is_linked_in_another_repository_is_unknown(registry):
+async def test_a_blob_linked_in_another_repository_is_unknown(registry):
     with pytest.raises(BlobUnknownError):
         await registry.blobs(OTHER).stat(LAYER)
     with pytest.raises(BlobUnknownError):
         await registry.manifests(OTHER).stat(MANIFEST)
 
 
-async def test_what_is_linked_in_a_nested_repository_is_unknown_in_the_outer_one(registry):
+async def test_a_blob_linked_in_a_nested_repository_is_unknown(registry):
     with pytest.raises(BlobUnknownError):
         await registry.blobs("library").stat(LAYER)
 
@@ -220,14 +222,14 @@ async def test_a_link_without_data_is_unknown(storage, kind):
     assert (caught.value.digest, caught.value.repository) == (LAYER, NAME)
 
 
-async def test_a_folder_in_the_place_of_the_data_is_not_data(storage, kind):
+async def test_a_folder_in_place_of_data_is_unknown(storage, kind):
     await put_link(storage, kind, LAYER)
     await put(storage.store, f"{storage.layout.data(LAYER)}/within")
     with pytest.raises(BlobUnknownError):
         await kind.of(storage, NAME).stat(LAYER)
 
 
-async def test_a_folder_in_the_place_of_a_link_is_no_link(storage, kind):
+async def test_a_folder_in_place_of_a_link_is_unknown(storage, kind):
     await put_data(storage, b"data")
     await put(storage.store, f"{kind.link(storage, DATA)}/within")
     with pytest.raises(BlobUnknownError):
@@ -239,7 +241,7 @@ async def test_a_folder_in_the_place_of_a_link_is_no_link(storage, kind):
 # Links: a digest, of the blob itself or of the same blob by another algorithm
 
 
-async def test_a_link_by_another_algorithm_answers_with_the_digest_that_it_names(storage, kind):
+async def test_an_alias_link_is_described_by_its_canonical_digest(storage, kind):
     await put_data(storage, b"data")
     await put_link(storage, kind, DATA_BY_SHA512, DATA.encode())
     assert await kind.of(storage, NAME).stat(DATA_BY_SHA512) == Descriptor(DATA, 4, OCTET_STREAM)
@@ -277,13 +279,109 @@ async def test_an_alias_is_not_followed_through_a_second_link(storage, kind):
         *("not UTF-8", "unsupported", "path", "1 MB"),
     ],
 )
-async def test_a_link_that_names_another_blob_or_none_is_no_link(storage, kind, content):
+async def test_a_broken_link_makes_the_blob_unknown(storage, kind, content):
     await put_data(storage, b"data")
     await put_data(storage, b"another")
     await put_link(storage, kind, DATA, content)
     with pytest.raises(BlobUnknownError) as caught:
         await kind.of(storage, NAME).stat(DATA)
     assert caught.value.digest == DATA
+
+
+BROKEN_LINKS = {
+    "empty": b"",
+    "garbage": b"garbage",
+    "another blob": ANOTHER.encode(),
+    "cut short": DATA.encode()[:-1],
+    "newline": DATA.encode() + b"\n",
+    "long": DATA.encode().ljust(301, b"0"),
+}
+
+
+async def test_a_link_is_read_up_to_300_bytes():
+    class Recorder(Objects):
+        asked: tuple[str, int]
+
+        async def read(self, path: str, most: int) -> tuple[int, bytes | None]:
+            self.asked = (path, most)
+            return most + 1, None
+
+    recorder = Recorder(MemoryStore())
+    assert await read_link(recorder, "some/link") is None
+    assert recorder.asked == ("some/link", 300)
+
+
+async def test_the_target_of_a_link_needs_no_data(storage, kind):
+    await put_link(storage, kind, DATA)
+    await put_link(storage, kind, DATA_BY_SHA512, DATA.encode())
+    service = kind.of(storage, NAME)
+    for digest in (DATA, DATA_BY_SHA512, str(DATA)):
+        assert await service.target(digest) == DATA
+        assert await service.target_if_linked(digest) == DATA
+
+
+async def test_without_a_link_there_is_no_target(storage, kind):
+    await put_data(storage, b"data")
+    service = kind.of(storage, NAME)
+    with pytest.raises(BlobUnknownError) as caught:
+        await service.target(str(DATA))
+    assert (caught.value.digest, caught.value.repository) == (DATA, NAME)
+    assert await service.target_if_linked(DATA) is None
+
+
+@pytest.mark.parametrize("content", BROKEN_LINKS.values(), ids=BROKEN_LINKS)
+async def test_a_broken_link_differs_from_an_absent_one(storage, kind, content):
+    await put_link(storage, kind, DATA, content)
+    service = kind.of(storage, NAME)
+    with pytest.raises(BlobUnknownError) as caught:
+        await service.target(DATA)
+    assert (caught.value.digest, caught.value.repository) == (DATA, NAME)
+    error = await failure(service.target_if_linked(str(DATA)))
+    assert error.path == kind.link(storage, DATA)
+    assert error.reason == "the link is broken: it does not name the blob that it is for"
+
+
+async def test_a_manifest_is_read_with_its_bytes(storage):
+    content = json.dumps({"mediaType": OCI_INDEX}).encode()
+    digest = await put_manifest(storage, content)
+    alias = Digest.of(content, "sha512")
+    await put_link(storage, MANIFESTS, alias, digest.encode())
+    for asked in (digest, str(digest), alias):
+        assert await storage.manifests(NAME).read(asked) == (Descriptor(digest, len(content), OCI_INDEX), content)
+
+
+@pytest.mark.parametrize("missing", ["link", "data", "bound"])
+async def test_a_manifest_that_cannot_be_had_is_unknown(storage, missing):
+    content = b"{}" if missing != "bound" else b"{}".ljust(LARGEST_MANIFEST + 1)
+    digest = Digest.of(content)
+    if missing != "data":
+        await put_data(storage, content)
+    if missing != "link":
+        await put_link(storage, MANIFESTS, digest)
+    with pytest.raises(BlobUnknownError) as caught:
+        await storage.manifests(NAME).read(str(digest))
+    assert (caught.value.digest, caught.value.repository) == (digest, NAME)
+
+
+async def test_the_largest_manifest_is_read(storage):
+    content = b"{}".ljust(LARGEST_MANIFEST)
+    digest = await put_manifest(storage, content)
+    assert await storage.manifests(NAME).read(digest) == (Descriptor(digest, len(content), OCTET_STREAM), content)
+
+
+async def test_a_global_manifest_needs_the_data_alone(storage):
+    content = json.dumps({"mediaType": OCI_INDEX}).encode()
+    digest = await put_data(storage, content)
+    assert await storage.stat_manifest(str(digest)) == Descriptor(digest, len(content), OCI_INDEX)
+    with pytest.raises(BlobUnknownError) as caught:
+        await storage.stat_manifest(str(DATA))
+    assert (caught.value.digest, caught.value.repository) == (DATA, None)
+
+
+async def test_an_opened_blob_without_data_is_named(storage):
+    with pytest.raises(BlobUnknownError) as caught:
+        await storage.blobs(NAME).open(DATA)
+    assert (caught.value.digest, caught.value.repository) == (DATA, NAME)
 
 
 # Clearing
@@ -299,7 +397,7 @@ async def linked_everywhere(storage: RegistryStorage) -> RegistryStorage:
     return storage
 
 
-async def test_a_clear_removes_that_link_and_nothing_else(linked_everywhere, kind):
+async def test_a_clear_removes_its_link_alone(linked_everywhere, kind):
     before = await paths(linked_everywhere.store)
     await kind.of(linked_everywhere, NAME).clear(DATA)
     assert before - await paths(linked_everywhere.store) == {kind.link(linked_everywhere, DATA)}
@@ -307,7 +405,7 @@ async def test_a_clear_removes_that_link_and_nothing_else(linked_everywhere, kin
         await kind.of(linked_everywhere, NAME).stat(DATA)
 
 
-async def test_a_clear_of_an_alias_leaves_the_link_of_the_digest_that_it_names(linked_everywhere, kind):
+async def test_a_clear_of_an_alias_keeps_the_canonical_link(linked_everywhere, kind):
     await put_link(linked_everywhere, kind, DATA_BY_SHA512, DATA.encode())
     before = await paths(linked_everywhere.store)
     await kind.of(linked_everywhere, NAME).clear(DATA_BY_SHA512)
@@ -334,7 +432,7 @@ async def test_a_second_clear_is_unknown(registry):
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", ANOTHER.encode()])
-async def test_a_link_that_is_damaged_can_be_cleared(storage, kind, content):
+async def test_a_damaged_link_can_be_cleared(storage, kind, content):
     await put_link(storage, kind, DATA, content)
     await kind.of(storage, NAME).clear(DATA)
     assert await paths(storage.store) == set()
@@ -360,6 +458,11 @@ QUESTIONS = {
         lambda storage: storage.manifests(NAME).stat(MANIFEST), LAYOUT.link(LAYOUT.revision_links(NAME), MANIFEST)
     ),
     "clear": Question(lambda storage: storage.blobs(NAME).clear(LAYER), LAYER_LINK),
+    "global manifest": Question(lambda storage: storage.stat_manifest(LAYER), LAYOUT.data(LAYER)),
+    "target": Question(lambda storage: storage.blobs(NAME).target(LAYER), LAYER_LINK),
+    "target if linked": Question(lambda storage: storage.blobs(NAME).target_if_linked(LAYER), LAYER_LINK),
+    "open": Question(lambda storage: storage.blobs(NAME).open(LAYER), LAYOUT.data(LAYER)),
+    "any repository": Question(lambda storage: storage.has_repositories(), LAYOUT.repositories),
     "links": Question(lambda storage: everything(storage.blobs(NAME).links()), LAYOUT.layer_links(NAME)),
     "repositories": Question(lambda storage: everything(storage.repositories()), LAYOUT.repositories),
 }
@@ -411,13 +514,13 @@ async def failure(asked: Awaitable[object]) -> StorageError:
     return caught.value
 
 
-async def test_a_store_that_cannot_tell_is_an_error_and_never_unknown(failing, question):
+async def test_a_failing_store_is_an_error_and_never_unknown(failing, question):
     error = await failure(question.ask(failing))
     assert error.path == question.path
     assert error.reason
 
 
-async def test_the_message_of_a_failure_is_one_short_line_without_queries_and_credentials(failing, question):
+async def test_a_failure_message_is_short_and_without_credentials(failing, question):
     error = await failure(question.ask(failing))
     message = str(error)
     assert question.path in message
@@ -429,92 +532,97 @@ async def test_the_message_of_a_failure_is_one_short_line_without_queries_and_cr
         assert unwanted not in printed
 
 
-async def test_the_message_of_a_failure_does_not_repeat_the_credentials_of_an_endpoint(question):
+async def test_a_failure_message_omits_credentials_of_the_endpoint(question):
     options = s3_options(f"http://{KEY_ID}:{SECRET}@127.0.0.1:{free_port()}")
     message = str(await failure(question.ask(RegistryStorage(S3Store("bucket", **options)))))
     assert SECRET not in message
 
 
 @pytest.mark.parametrize("status", [301, 401, 409, 412, 503])
-async def test_any_answer_but_not_found_is_an_error(s3, s3_storage, question, status):
+async def test_any_status_but_not_found_is_an_error(s3, s3_storage, question, status):
     s3.refuse(lambda _: True, status)
     assert (await failure(question.ask(s3_storage))).path == question.path
 
 
-async def test_a_layer_whose_data_cannot_be_looked_at_is_an_error(s3, s3_storage):
+async def test_a_layer_with_unreadable_data_is_an_error(s3, s3_storage):
     await store_image(s3_storage, NAME, "latest", IMAGE)
     s3.refuse(lambda request: request.path.endswith("/data"))
     assert (await failure(s3_storage.blobs(NAME).stat(LAYER))).path == LAYOUT.data(LAYER)
 
 
-async def test_a_manifest_that_cannot_be_read_is_an_error(s3, s3_storage):
+async def test_an_unreadable_manifest_is_an_error(s3, s3_storage):
     await store_image(s3_storage, NAME, "latest", IMAGE)
     s3.refuse(lambda request: request.method == "GET" and request.path.endswith("/data"))
     assert (await failure(s3_storage.manifests(NAME).stat(MANIFEST))).path == LAYOUT.data(MANIFEST)
 
 
-async def test_a_manifest_that_goes_before_it_is_read_is_unknown(s3, s3_storage):
+async def test_a_manifest_removed_before_reading_is_unknown(s3, s3_storage):
     await store_image(s3_storage, NAME, "latest", IMAGE)
     s3.refuse(lambda request: request.method == "GET" and request.path.endswith("/data"), 404)
     with pytest.raises(BlobUnknownError):
         await s3_storage.manifests(NAME).stat(MANIFEST)
 
 
-async def test_a_clear_that_is_refused_is_an_error_and_leaves_the_link(s3, s3_storage):
+async def test_a_refused_clear_keeps_the_link(s3, s3_storage):
     await store_image(s3_storage, NAME, "latest", IMAGE)
     s3.refuse(lambda request: request.method in ("DELETE", "POST"))
     assert (await failure(s3_storage.blobs(NAME).clear(LAYER))).path == LAYER_LINK
     assert await s3_storage.blobs(NAME).stat(LAYER)
 
 
-async def test_a_bucket_that_does_not_exist_is_an_error_and_its_blobs_are_not_unknown(s3, kind):
+async def test_a_missing_bucket_is_an_error_and_never_unknown(s3, kind):
     storage = RegistryStorage(s3.open("no-such-bucket"))
     service = kind.of(storage, NAME)
     for question in (service.stat(LAYER), service.clear(LAYER), storage.stat(LAYER)):
         assert (await failure(question)).reason == "the bucket or container does not exist"
 
 
-async def test_an_endpoint_that_makes_obstore_panic_is_an_error(kind):
+async def test_a_panic_of_obstore_is_an_error(kind):
     options = {"endpoint": "not a url", "region": "r", "access_key_id": KEY_ID, "secret_access_key": SECRET}
     storage = RegistryStorage.from_url("s3://bucket", **options)
     assert "panicked" in (await failure(kind.of(storage, NAME).stat(LAYER))).reason
 
 
-async def test_a_mistake_in_a_store_of_ones_own_is_passed_on_as_it_is(kind):
+async def test_an_invalid_store_object_raises_unchanged(kind):
     with pytest.raises(ValueError, match="Expected an object store"):
         await kind.of(RegistryStorage(None), NAME).stat(LAYER)
 
 
-def test_an_option_of_retries_that_obstore_cannot_hold_is_refused():
+def test_an_overflowing_retry_option_is_refused():
     with pytest.raises(ConfigurationError, match="obstore accepts neither"):
         RegistryStorage.from_url("s3://bucket", region="r", retry_config={"max_retries": -1})
 
 
-def test_a_bad_root_is_named_when_a_url_is_opened():
+@pytest.mark.parametrize("url", ["s3://bucket", "nonsense://host", "file:///no/such/folder"])
+def test_a_bad_root_is_named_before_a_url_is_opened(url):
     with pytest.raises(ConfigurationError, match="root is a path"):
-        RegistryStorage.from_url("s3://bucket", root="../x", region="r")
+        RegistryStorage.from_url(url, root="../x")
+
+
+def test_the_root_of_a_url_is_its_top_by_default(tmp_path):
+    assert RegistryStorage.from_url(tmp_path.as_uri()).layout == StorageLayout("")
 
 
 @pytest.mark.parametrize("root", ["a//b", "../x", "./x", "a/..", "a\0", "a\nb", "\ud800", None, 5])
-def test_a_root_that_no_store_can_have_is_refused(root):
+def test_an_invalid_root_is_refused(root):
     with pytest.raises(ConfigurationError, match="root is a path of plain folder names"):
         RegistryStorage(MemoryStore(), root)
 
 
-async def test_the_listings_of_a_bucket_that_does_not_exist_are_errors(s3):
+async def test_listings_of_a_missing_bucket_are_errors(s3):
     storage = RegistryStorage(s3.open("no-such-bucket"))
     await failure(everything(storage.repositories()))
     await failure(everything(storage.blobs(NAME).links()))
 
 
-async def test_a_symlink_loop_in_the_place_of_the_data_is_an_error(tmp_path, local_storage, kind):
+async def test_a_symlink_loop_as_data_is_an_error(tmp_path, local_storage, kind):
     await put_link(local_storage, kind, LAYER)
     loop(tmp_path / LAYOUT.data(LAYER))
     assert (await failure(kind.of(local_storage, NAME).stat(LAYER))).path == LAYOUT.data(LAYER)
     assert (await failure(local_storage.stat(LAYER))).path == LAYOUT.data(LAYER)
 
 
-async def test_a_symlink_loop_in_the_place_of_a_link_is_an_error(tmp_path, local_storage, kind):
+async def test_a_symlink_loop_as_link_is_an_error(tmp_path, local_storage, kind):
     link = kind.link(local_storage, LAYER)
     loop(tmp_path / link)
     assert (await failure(kind.of(local_storage, NAME).stat(LAYER))).path == link
@@ -522,7 +630,7 @@ async def test_a_symlink_loop_in_the_place_of_a_link_is_an_error(tmp_path, local
     await failure(everything(kind.of(local_storage, NAME).links()))
 
 
-async def test_a_file_in_the_place_of_a_folder_is_an_error(local_storage, kind):
+async def test_a_file_in_place_of_a_folder_is_an_error(local_storage, kind):
     await put_link(local_storage, kind, LAYER)
     await put(local_storage.store, LAYOUT.data(LAYER).removesuffix("/data"))
     assert (await failure(kind.of(local_storage, NAME).stat(LAYER))).path == LAYOUT.data(LAYER)
@@ -534,26 +642,24 @@ async def test_a_file_in_the_place_of_a_folder_is_an_error(local_storage, kind):
 # The repositories
 
 
-async def test_repositories_are_found_at_every_depth_and_before_those_nested_in_them(storage):
-    for name in ("a/b/c", "library/demo", "a", "a/b", "x/y/z"):
+async def test_repositories_of_every_depth_are_found_in_order(storage):
+    for name in ("a/b/c", "library/demo", "a", "a/b", "x/y/z", "0"):
         await link_blob(storage, name, LAYER)
-    found = await everything(storage.repositories())
-    assert sorted(found) == ["a", "a/b", "a/b/c", "library/demo", "x/y/z"]
-    assert [name for name in found if name.startswith("a")] == ["a", "a/b", "a/b/c"]
+    assert await everything(storage.repositories()) == ["0", "a", "a/b", "a/b/c", "library/demo", "x/y/z"]
 
 
-async def test_a_repository_of_manifests_alone_is_one(storage):
+async def test_a_repository_with_manifests_alone_is_found(storage):
     await put_link(storage, MANIFESTS, MANIFEST)
     assert await everything(storage.repositories()) == [NAME]
 
 
-async def test_a_folder_with_uploads_alone_is_no_repository(storage):
+async def test_a_folder_with_uploads_alone_is_skipped(storage):
     await put(storage.store, f"{LAYOUT.repositories}/a/_uploads/0e2b/startedat", f"{LAYOUT.repositories}/b/notes")
     await link_blob(storage, "a/nested", LAYER)
     assert await everything(storage.repositories()) == ["a/nested"]
 
 
-async def test_folders_whose_names_are_ill_formed_are_skipped(storage):
+async def test_folders_with_ill_formed_names_are_skipped(storage):
     well_formed = "a" * 200
     await link_blob(storage, well_formed, LAYER)
     for name in ("Upper", "Upper/nested", "a b", "a..b", "-a", "_trash/a", "ü", f"{well_formed}/{'b' * 60}"):
@@ -563,26 +669,40 @@ async def test_folders_whose_names_are_ill_formed_are_skipped(storage):
 
 async def test_an_empty_store_has_no_repositories(storage):
     assert await everything(storage.repositories()) == []
+    assert await storage.has_repositories() is False
 
 
-async def test_a_root_that_does_not_exist_has_no_repositories(store):
+async def test_any_object_below_the_repositories_counts_as_one(storage):
+    await put(storage.store, f"{LAYOUT.base}/blobs/file")
+    assert await storage.has_repositories() is False
+    await put(storage.store, f"{LAYOUT.repositories}/a/file")
+    assert await storage.has_repositories() is True
+
+
+async def test_one_page_tells_whether_there_are_repositories(s3, bucket, s3_storage):
+    s3.fill(bucket, (f"{LAYOUT.repositories}/{number:04}/file" for number in range(PAGE + 1)))
+    assert await s3_storage.has_repositories() is True
+    assert len(s3.requests) == 1
+
+
+async def test_a_missing_root_has_no_repositories(store):
     assert await everything(RegistryStorage(store, "nowhere").repositories()) == []
 
 
-async def test_a_thousand_repositories_are_all_found_once(tmp_path, local_storage):
+async def test_a_thousand_repositories_are_found_once_each(tmp_path, local_storage):
     names = [f"group{number % 10}/app{number}" for number in range(1_000)]
     fill_folder(tmp_path, (LAYERS.link(local_storage, LAYER, name) for name in names))
     assert sorted(await everything(local_storage.repositories())) == sorted(names)
 
 
-async def test_a_folder_of_more_than_a_page_is_read_to_its_end(s3, bucket, s3_storage):
+async def test_a_folder_of_several_pages_is_read_completely(s3, bucket, s3_storage):
     # Ill-formed names, since each other one would be looked into.
     s3.fill(bucket, (f"{LAYOUT.repositories}/{number:04}_/file" for number in range(PAGE)))
     await link_blob(s3_storage, "last", DATA)
     assert await everything(s3_storage.repositories()) == ["last"]
 
 
-async def test_an_error_in_the_middle_of_a_local_listing_is_an_error(tmp_path, local_storage):
+async def test_a_local_listing_raises_an_error_midway(tmp_path, local_storage):
     for name in ("a", "b", "c"):
         await link_blob(local_storage, name, LAYER)
     loop(tmp_path / LAYOUT.repositories / "b" / "nested")
@@ -591,7 +711,7 @@ async def test_an_error_in_the_middle_of_a_local_listing_is_an_error(tmp_path, l
     await failure(anext(listing))
 
 
-async def test_an_error_in_the_middle_of_a_listing_of_s3_is_an_error(s3, s3_storage):
+async def test_an_s3_listing_raises_an_error_midway(s3, s3_storage):
     for name in ("a", "b", "c"):
         await link_blob(s3_storage, name, LAYER)
     s3.refuse(lambda request: request.args["prefix"].endswith("/b/"))
@@ -603,7 +723,7 @@ async def test_an_error_in_the_middle_of_a_listing_of_s3_is_an_error(s3, s3_stor
 # The links of a repository
 
 
-async def test_all_links_of_one_kind_and_one_repository_are_listed(registry):
+async def test_links_of_one_kind_and_repository_are_listed(registry):
     await store_image(registry, f"{NAME}/nested", "latest", build_image([{"a": "b"}]))
     assert set(await everything(registry.blobs(NAME).links())) == {blob.digest for blob in IMAGE.blobs}
     assert await everything(registry.manifests(NAME).links()) == [MANIFEST]
@@ -630,7 +750,7 @@ async def test_links_of_every_algorithm_are_listed(storage, kind, algorithm, fol
     assert await everything(kind.of(storage, NAME).links()) == [digest]
 
 
-async def test_what_is_no_link_is_not_listed(registry):
+async def test_ill_formed_link_paths_are_not_listed(registry):
     encoded = "0" * 64
     foreign = [
         "link",
@@ -652,7 +772,7 @@ async def test_what_is_no_link_is_not_listed(registry):
     assert set(await everything(registry.blobs(NAME).links())) == {blob.digest for blob in IMAGE.blobs}
 
 
-async def test_a_listed_link_is_not_looked_at(storage):
+async def test_listing_does_not_read_the_links(storage):
     await put_link(storage, LAYERS, LAYER, b"garbage")
     assert await everything(storage.blobs(NAME).links()) == [LAYER]
 
@@ -663,13 +783,13 @@ def many(storage: RegistryStorage, count: int) -> dict[str, Digest]:
     return {LAYERS.link(storage, digest): digest for digest in linked}
 
 
-async def test_more_links_than_a_page_holds_are_all_listed_once(tmp_path, local_storage):
+async def test_links_of_several_pages_are_listed_once_each(tmp_path, local_storage):
     links = many(local_storage, 2 * PAGE + 500)
     fill_folder(tmp_path, links)
     assert sorted(await everything(local_storage.blobs(NAME).links())) == sorted(links.values())
 
 
-async def test_a_page_of_links_is_asked_for_when_the_one_before_is_used_up(s3, bucket, s3_storage):
+async def test_pages_of_links_are_requested_one_by_one(s3, bucket, s3_storage):
     links = many(s3_storage, PAGE + 1)
     s3.fill(bucket, links)
     listing = s3_storage.blobs(NAME).links()
@@ -680,7 +800,7 @@ async def test_a_page_of_links_is_asked_for_when_the_one_before_is_used_up(s3, b
     assert sorted(listed) == sorted(links.values())
 
 
-async def test_an_error_in_the_middle_of_the_links_loses_no_page_before_it(s3, bucket, s3_storage):
+async def test_a_failed_page_of_links_loses_no_earlier_page(s3, bucket, s3_storage):
     s3.fill(bucket, many(s3_storage, PAGE + 1))
     s3.refuse(lambda request: "continuation-token" in request.args)
     listing = s3_storage.blobs(NAME).links()
@@ -692,22 +812,26 @@ async def test_an_error_in_the_middle_of_the_links_loses_no_page_before_it(s3, b
 
 
 @pytest.mark.parametrize("root", ["registry", "/registry", "registry/", "/registry/", "deep/er/registry/"])
-async def test_everything_is_below_the_root(store, root):
+async def test_all_paths_are_below_the_root(store, root):
     storage = RegistryStorage(store, root)
     await store_image(storage, NAME, "latest", IMAGE)
-    assert all(path.startswith(f"{root.strip('/')}/docker/registry/v2/") for path in await paths(store))
+    stored = await paths(store)
+    assert stored
+    assert all(path.startswith(f"{root.strip('/')}/docker/registry/v2/") for path in stored)
     assert (await storage.blobs(NAME).stat(LAYER)).digest == LAYER
     assert await everything(storage.repositories()) == [NAME]
     assert await everything(storage.manifests(NAME).links()) == [MANIFEST]
 
 
 @pytest.mark.parametrize("root", ["", "/"])
-async def test_without_a_root_everything_is_at_the_top(store, root):
+async def test_all_paths_are_at_the_top_without_a_root(store, root):
     await store_image(RegistryStorage(store, root), NAME, "latest", IMAGE)
-    assert all(path.startswith("docker/registry/v2/") for path in await paths(store))
+    stored = await paths(store)
+    assert stored
+    assert all(path.startswith("docker/registry/v2/") for path in stored)
 
 
-async def test_what_is_below_another_root_is_unknown(registry):
+async def test_a_blob_below_another_root_is_unknown(registry):
     other = RegistryStorage(registry.store, "other")
     with pytest.raises(BlobUnknownError):
         await other.stat(LAYER)
@@ -723,7 +847,7 @@ async def test_a_folder_is_opened_by_url(tmp_path):
     assert await storage.manifests(NAME).stat(MANIFEST) == IMAGE.manifest
 
 
-async def test_a_bucket_is_opened_by_url_with_a_prefix_and_options(s3, bucket):
+async def test_a_bucket_is_opened_by_url_with_options(s3, bucket):
     await store_image(RegistryStorage(s3.open(bucket), "prefix/root"), NAME, "latest", IMAGE)
     storage = RegistryStorage.from_url(f"s3://{bucket}/prefix", "root", **s3_options(s3.endpoint))
     assert await storage.manifests(NAME).stat(MANIFEST) == IMAGE.manifest
@@ -761,7 +885,7 @@ async def test_a_bucket_is_opened_by_url_with_a_prefix_and_options(s3, bucket):
         ("file:///", {"mkdir": SECRET}),
     ],
 )
-def test_what_cannot_be_opened_is_refused_without_repeating_credentials(url, options):
+def test_an_unusable_url_is_refused_without_credentials(url, options):
     with pytest.raises(ConfigurationError, match="cannot open storage: ") as caught:
         RegistryStorage.from_url(url, **options)
     assert str(caught.value).isprintable()
@@ -769,12 +893,19 @@ def test_what_cannot_be_opened_is_refused_without_repeating_credentials(url, opt
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_folder_that_cannot_be_opened_is_named():
+def test_a_folder_that_fails_to_open_is_named():
     with pytest.raises(ConfigurationError, match="/no/such/folder"):
         RegistryStorage.from_url("file:///no/such/folder")
 
 
-def test_a_storage_and_its_services_say_what_they_are():
+def test_any_other_url_is_not_repeated():
+    for url in ("nonsense://host/folder", "s3://", None, 5):
+        with pytest.raises(ConfigurationError) as caught:
+            RegistryStorage.from_url(url)
+        assert str(caught.value) == "cannot open storage: obstore accepts neither the URL nor its options as they are"
+
+
+def test_storage_and_services_have_representations():
     storage = RegistryStorage(MemoryStore(), "root")
     assert repr(storage) == "<RegistryStorage on MemoryStore, below root/docker/registry/v2>"
     assert repr(storage.blobs(NAME)) == "<LinkedBlobs of library/demo>"
@@ -806,7 +937,7 @@ def test_an_invalid_name_is_refused_before_the_store_is_asked(kind, name):
 # The layout
 
 
-def test_the_layout_is_that_of_distribution():
+def test_the_layout_matches_distribution():
     encoded = "0123" + "4" * 60
     digest = Digest(f"sha256:{encoded}")
     legacy = Digest(f"tarsum.v1+sha256:{encoded}")
@@ -818,13 +949,34 @@ def test_the_layout_is_that_of_distribution():
     assert MANIFESTS.link(RegistryStorage(MemoryStore()), digest) == (
         f"{repository}/_manifests/revisions/sha256/{encoded}/link"
     )
+    assert LAYOUT.tags("library/demo") == f"{repository}/_manifests/tags"
+    assert LAYOUT.current("library/demo", "latest") == f"{repository}/_manifests/tags/latest/current/link"
+    assert LAYOUT.link("folder", legacy) == f"folder/tarsum/v1/sha256/{encoded}/link"
+    assert (LAYOUT.root, LAYOUT.base, LAYOUT.repositories) == ("", base, f"{base}/repositories")
+
+
+@pytest.mark.parametrize(
+    ("root", "prefix"),
+    [("", ""), ("/", ""), ("///", ""), ("a", "a"), ("/a/b/", "a/b"), ("a.b/...", "a.b/..."), ("é", "é"), (" ", " ")],
+)
+def test_a_root_is_a_path_of_plain_folder_names(root, prefix):
+    layout = StorageLayout(root)
+    assert layout.root == prefix
+    assert layout.base == (f"{prefix}/docker/registry/v2" if prefix else "docker/registry/v2")
+
+
+@pytest.mark.parametrize(
+    "path", ["", "folder", "folder/link", "folder/a/link", "folder/sha256/link", "folder/sha256/zz/link", "other"]
+)
+def test_a_path_of_too_few_parts_is_no_link(path):
+    assert LAYOUT.linked_digest("folder", path) is None
 
 
 folders = st.builds(lambda kind, name: kind.folder(LAYOUT, name), st.sampled_from([LAYERS, MANIFESTS]), names)
 
 
 @given(folders, digests())
-def test_the_digest_of_a_link_is_read_back_from_its_path(folder, digest):
+def test_the_digest_of_a_link_is_decoded_from_its_path(folder, digest):
     assert LAYOUT.linked_digest(folder, LAYOUT.link(folder, digest)) == digest
 
 
@@ -850,7 +1002,7 @@ near_links = st.lists(segments, max_size=6).map("/".join)
 
 
 @given(folders, st.booleans(), st.text(st.characters()) | near_links | near_links.map("{}/link".format))
-def test_a_path_is_the_link_of_the_digest_that_is_read_from_it_or_none(folder, within, path):
+def test_a_decoded_digest_leads_back_to_its_path(folder, within, path):
     path = f"{folder}/{path}" if within else path
     digest = LAYOUT.linked_digest(folder, path)
     assert digest is None or LAYOUT.link(folder, digest) == path

@@ -1,7 +1,7 @@
 """Single flight: concurrent calls for one thing become one call.
 
-Every flight is a task owned by its :class:`Flights` and carried by its passengers: when the last
-of them has gone, it is cancelled. It never outlives those who wait for it by more than that.
+Each call is a task that :class:`Flights` owns. Its callers are its waiters: when the last of them
+has been cancelled, the task is cancelled too. It never outlives its waiters by more than that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ T = TypeVar("T")
 @attrs.define(eq=False)
 class _Flight(Generic[T]):
     task: asyncio.Task[T]
-    passengers: int = 0
+    # One future for each caller, in the order of arrival, woken when the task has ended. ``asyncio.shield`` would do,
+    # but for one thing: from Python 3.14 on it gives the failure of a task whose caller has been cancelled to the event
+    # loop's exception handler, even if another caller receives that failure.
+    waiters: dict[asyncio.Future[None], None] = attrs.field(factory=dict)
 
 
 class Flights(Generic[T]):
@@ -46,22 +49,26 @@ class Flights(Generic[T]):
         flight = self._flying.get(key)
         if flight is None or flight.task.done():  # one that has ended stays until the event loop goes round
             flight = self._flying[key] = _Flight(asyncio.create_task(call()))
-            flight.task.add_done_callback(lambda task: self._end(key, task))
-        flight.passengers += 1
+            flight.task.add_done_callback(lambda task: self._end(key, flight))
+        waiter = asyncio.get_running_loop().create_future()
+        flight.waiters[waiter] = None
         try:
-            return await asyncio.shield(flight.task)
+            await waiter
         finally:
-            flight.passengers -= 1
-            if not flight.passengers and not flight.task.done():
-                # Nobody may join what is being cancelled.
+            del flight.waiters[waiter]
+            if not flight.waiters and not flight.task.done():
+                # A call that is being cancelled accepts no caller any more.
                 del self._flying[key]
                 self._landing.add(flight.task)
                 flight.task.cancel()
+        return flight.task.result()
 
-    def _end(self, key: Hashable, task: asyncio.Task[T]) -> None:
-        flight = self._flying.get(key)
-        if flight is not None and flight.task is task:
+    def _end(self, key: Hashable, flight: _Flight[T]) -> None:
+        if self._flying.get(key) is flight:
             del self._flying[key]
-        self._landing.discard(task)
-        if not task.cancelled():
-            task.exception()  # marks it retrieved, should every passenger have left
+        self._landing.discard(flight.task)
+        if not flight.task.cancelled():
+            flight.task.exception()  # marks it as retrieved: all waiters may have been cancelled
+        for waiter in flight.waiters:
+            if not waiter.done():
+                waiter.set_result(None)

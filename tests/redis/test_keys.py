@@ -14,7 +14,7 @@ from tests.support.strategies import digests, names
 DIGEST = Digest("sha256:" + "1" * 64)
 
 
-def test_the_keys_are_those_of_distribution():
+def test_keys_have_the_form_that_distribution_writes():
     digest = "sha256:" + "0" * 64
     assert keys.descriptor_key(digest) == b"blobs::" + digest.encode()
     assert keys.membership_key("library/debian") == b"repository::library/debian::blobs"
@@ -22,13 +22,13 @@ def test_the_keys_are_those_of_distribution():
 
 
 @given(names, digests())
-def test_a_guard_lies_in_the_slot_of_the_key_that_it_guards(name, digest):
+def test_a_guard_has_the_slot_of_its_key(name, digest):
     assert key_slot(keys.descriptor_guard_key(digest)) == key_slot(keys.descriptor_key(digest))
     assert key_slot(keys.membership_guard_key(name, digest)) == key_slot(keys.membership_key(name))
 
 
 @given(names, digests())
-def test_no_two_kinds_of_key_meet(name, digest):
+def test_keys_of_different_kinds_never_collide(name, digest):
     made = [
         keys.descriptor_key(digest),
         keys.membership_key(name),
@@ -48,7 +48,7 @@ def test_no_two_kinds_of_key_meet(name, digest):
         ((b"MEMORY", b"USAGE", b"a"), (b"a",)),
     ],
 )
-def test_the_keys_that_a_request_is_about(request_, expected):
+def test_the_keys_of_a_request_are_found(request_, expected):
     assert keys.keys_of(request_) == expected
 
 
@@ -69,14 +69,14 @@ def test_the_keys_that_a_request_is_about(request_, expected):
         b"repository::\xff::blobs",
     ],
 )
-def test_what_only_looks_like_a_key_is_about_nothing(key):
+def test_an_ill_formed_key_names_neither_repository_nor_digest(key):
     assert subject_of_key(key) is None
     name, digest = keys.subject_of(key)
     assert not digest.startswith("sha256:")
     assert name in {"", "foo", "Foo", "\xff"}
 
 
-def test_a_key_says_what_it_is_about():
+def test_a_key_is_decoded_to_repository_and_digest():
     for key, name, digest in (
         (keys.descriptor_key(DIGEST), None, DIGEST),
         (keys.membership_key("foo/bar"), "foo/bar", None),

@@ -19,7 +19,7 @@ def ask(lane, numbers):
     return [lane.stat(GLOBAL, digest_of(number)) for number in numbers]
 
 
-async def test_the_callers_of_a_tick_share_one_write():
+async def test_callers_of_one_tick_share_one_write():
     async with playing(5.0, max_in_flight=100) as (lane, player):
         asked = ask(lane, range(15))
         assert player.writes == []
@@ -28,7 +28,7 @@ async def test_the_callers_of_a_tick_share_one_write():
     await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def test_a_server_with_nothing_to_do_gets_the_first_sixteen_at_once():
+async def test_an_idle_server_receives_sixteen_requests_immediately():
     async with playing(5.0, max_in_flight=1000) as (lane, player):
         asked = ask(lane, range(100))
         assert [write.count(b"HMGET") for write in player.writes] == [16]
@@ -40,7 +40,7 @@ async def test_a_server_with_nothing_to_do_gets_the_first_sixteen_at_once():
     await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def test_who_asks_alone_again_and_again_is_not_kept_waiting():
+async def test_a_single_sequential_caller_is_written_immediately():
     async with playing(5.0, max_in_flight=100) as (lane, player):
         for number in range(3):
             asked = ask(lane, [number])
@@ -61,7 +61,7 @@ async def test_who_asks_alone_again_and_again_is_not_kept_waiting():
     await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def test_equal_questions_of_a_tick_are_one():
+async def test_equal_requests_of_a_tick_are_sent_once():
     async with playing(5.0, max_in_flight=100) as (lane, player):
         asked = ask(lane, [1, 2, 1, 1, 2])
         await until_written()
@@ -72,7 +72,7 @@ async def test_equal_questions_of_a_tick_are_one():
     assert len({id(outcome) for outcome in outcomes}) == 5  # each raises one of its own
 
 
-async def test_what_is_called_at_once_is_written_ahead_of_all_who_wait_for_their_turn():
+async def test_an_urgent_call_is_written_ahead_of_the_backlog():
     async with playing(5.0, max_in_flight=1) as (lane, player):
         asked = ask(lane, [1, 2, 3])
         await until_written()
@@ -86,14 +86,14 @@ async def test_what_is_called_at_once_is_written_ahead_of_all_who_wait_for_their
     await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def test_what_is_called_at_once_fails_at_once_without_a_connection():
+async def test_an_urgent_call_fails_immediately_without_a_connection():
     async with playing(5.0) as (lane, player):
         player.end()
         with pytest.raises(CacheUnavailableError):
             await lane.call_at_once([(b"PING",)], [is_text], list)
 
 
-async def test_a_server_that_leaves_a_call_at_once_unanswered_is_given_up():
+async def test_an_unanswered_urgent_call_drops_the_connection():
     async with playing(0.1) as (lane, player):
         with pytest.raises(CacheUnavailableError):
             await lane.call_at_once([(b"PING",)], [is_text], list)

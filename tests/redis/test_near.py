@@ -10,7 +10,7 @@ from aioblobcache import Descriptor, Digest
 from aioblobcache.redis.lease import Lease
 from aioblobcache.redis.near import NearCache, Reading, Source
 from aioblobcache.redis.resp import UnexpectedReplyError
-from tests.support.internals import digests_indexed, joint_leases, tables_of
+from tests.support.internals import digests_indexed, entries_indexed, joint_leases, tables_of
 from tests.support.near_cache_model import DIGESTS, MAX_AGE, MAX_STALENESS, World
 
 ONE, TWO, THREE = DIGESTS
@@ -45,7 +45,7 @@ def near():
     return Near()
 
 
-def test_what_was_read_is_served_until_the_lease_ends(near):
+def test_an_entry_is_served_until_its_lease_ends(near):
     near.keep(ONE)
     assert near.foo.look(ONE, MAX_STALENESS - 0.001) == described(ONE)
     assert near.foo.look(ONE, MAX_STALENESS) is None
@@ -53,13 +53,13 @@ def test_what_was_read_is_served_until_the_lease_ends(near):
     assert near.foo.look(ONE, MAX_STALENESS) == described(ONE)
 
 
-def test_a_scope_serves_nothing_of_another(near):
+def test_a_scope_serves_no_entry_of_another_scope(near):
     near.keep(ONE)
     assert near.cache.table("bar").look(ONE, 1) is None
     assert near.cache.table(None).look(ONE, 1) is None
 
 
-def test_an_entry_has_an_age_of_its_own_that_no_heartbeat_prolongs(near):
+def test_a_heartbeat_does_not_prolong_the_maximum_age(near):
     near.keep(ONE)
     for sent in range(MAX_AGE):
         near.confirm(sent)
@@ -68,7 +68,7 @@ def test_an_entry_has_an_age_of_its_own_that_no_heartbeat_prolongs(near):
     assert near.foo.look(ONE, MAX_AGE) is None
 
 
-def test_the_age_begins_at_the_latest_confirmation_so_that_an_entry_is_never_older_than_it_says(near):
+def test_the_age_of_an_entry_begins_at_the_latest_heartbeat(near):
     near.confirm(7)
     near.keep(ONE)
     near.confirm(7 + MAX_AGE)
@@ -94,7 +94,7 @@ def test_the_age_begins_at_the_latest_confirmation_so_that_an_entry_is_never_old
         (b"", set()),
     ],
 )
-def test_an_invalidation_drops_what_rests_on_its_key_and_nothing_else(near, key, dropped):
+def test_an_invalidation_drops_only_entries_of_its_key(near, key, dropped):
     tables = {name: near.cache.table(name) for name in ("foo", "bar", None)}
     kept = {(name, digest) for name in tables for digest in (ONE, TWO)}
     for name, digest in kept:
@@ -104,7 +104,7 @@ def test_an_invalidation_drops_what_rests_on_its_key_and_nothing_else(near, key,
     assert near.cache.invalidations == 1
 
 
-def test_several_keys_may_come_in_one_invalidation(near):
+def test_an_invalidation_may_carry_several_keys(near):
     near.keep(ONE)
     near.keep(TWO)
     near.keep(THREE)
@@ -113,7 +113,7 @@ def test_several_keys_may_come_in_one_invalidation(near):
     assert near.cache.invalidations == 2
 
 
-def test_a_flushed_server_drops_everything_and_the_next_heartbeat_begins_anew(near):
+def test_a_flush_drops_all_entries_until_the_next_heartbeat(near):
     near.keep(ONE)
     near.source.pushed([b"invalidate", None])
     assert near.foo.look(ONE, 1) is None
@@ -125,7 +125,7 @@ def test_a_flushed_server_drops_everything_and_the_next_heartbeat_begins_anew(ne
     assert near.cache.flushes == 1
 
 
-def test_a_heartbeat_from_before_a_flush_confirms_nothing(near):
+def test_a_heartbeat_sent_before_a_flush_confirms_nothing(near):
     before = near.source.lease
     near.source.flush()
     near.cache.renew(before, 5)
@@ -134,41 +134,42 @@ def test_a_heartbeat_from_before_a_flush_confirms_nothing(near):
 
 
 @pytest.mark.parametrize("push", [[], [b"message", b"a", b"b"], [b"tracking-redir-broken", 1]])
-def test_pushes_of_other_kinds_are_skipped(near, push):
+def test_pushes_of_other_kinds_are_ignored(near, push):
     near.keep(ONE)
     near.source.pushed(push)
     assert near.foo.look(ONE, 1) == described(ONE)
 
 
 @pytest.mark.parametrize("rest", [[], [b"blobs::x"], [1], [[1]], [[None]], [[[b"blobs::x"]]], [[], []]])
-def test_an_invalidation_of_no_known_form_is_an_error_of_the_stream(near, rest):
+def test_a_malformed_invalidation_is_an_error(near, rest):
     with pytest.raises(UnexpectedReplyError):
         near.source.pushed([b"invalidate", *rest])
 
 
 @pytest.mark.parametrize("key", [b"blobs::" + ONE.encode(), FOO, FOO + b"::" + ONE.encode()])
-def test_an_answer_is_not_kept_if_a_key_of_it_changed_while_it_was_under_way(near, key):
+def test_an_answer_is_not_kept_if_its_key_changed_meanwhile(near, key):
     reading = near.source.reading(near.foo, ONE)
     near.invalidate(key)
     reading.keep(described(ONE))
     assert near.foo.look(ONE, 1) is None
+    assert near.cache.entries == 0
 
 
-def test_an_answer_is_kept_if_other_keys_changed_while_it_was_under_way(near):
+def test_an_answer_is_kept_if_other_keys_changed_meanwhile(near):
     reading = near.source.reading(near.foo, ONE)
     near.invalidate(b"blobs::" + TWO.encode(), b"repository::bar::blobs")
     reading.keep(described(ONE))
     assert near.foo.look(ONE, 1) == described(ONE)
 
 
-def test_after_a_change_answers_are_kept_again(near):
+def test_answers_are_kept_again_after_a_change(near):
     for key in (b"blobs::" + ONE.encode(), FOO):
         near.invalidate(key)
         near.keep(ONE)
         assert near.foo.look(ONE, 1) == described(ONE)
 
 
-def test_an_answer_is_not_kept_if_its_connection_was_lost_while_it_was_under_way(near):
+def test_an_answer_is_not_kept_if_its_connection_was_lost(near):
     reading = near.source.reading(near.foo, ONE)
     near.source.flush()
     near.confirm(1)
@@ -176,14 +177,14 @@ def test_an_answer_is_not_kept_if_its_connection_was_lost_while_it_was_under_way
     assert near.cache.entries == 0
 
 
-def test_a_newer_answer_replaces_the_older(near):
+def test_a_newer_answer_replaces_the_older_one(near):
     near.keep(ONE, size=1)
     near.keep(ONE, size=2)
     assert near.foo.look(ONE, 1) == described(ONE, 2)
     assert near.cache.entries == 1
 
 
-def test_an_own_write_drops_the_blob_in_every_scope_at_once(near):
+def test_an_own_write_drops_the_blob_in_every_scope(near):
     bar = near.cache.table("bar")
     near.keep(ONE)
     near.keep(ONE, bar)
@@ -194,7 +195,7 @@ def test_an_own_write_drops_the_blob_in_every_scope_at_once(near):
         assert near.foo.look(TWO, 1) is not None
 
 
-def test_what_was_kept_during_an_own_write_is_dropped_at_its_end_whatever_its_outcome(near):
+def test_entries_kept_during_an_own_write_are_dropped_afterwards(near):
     def fail():
         with near.cache.writing([ONE]):
             near.keep(ONE)
@@ -207,7 +208,7 @@ def test_what_was_kept_during_an_own_write_is_dropped_at_its_end_whatever_its_ou
 
 
 @pytest.mark.parametrize("asked", ["before the write", "during the write"])
-def test_an_answer_that_another_lane_brings_late_is_not_kept_after_an_own_write(asked):
+def test_a_late_answer_is_not_kept_after_an_own_write(asked):
     """The reader's lane has not delivered its replies when the writer's lane has confirmed the write."""
     world = World(connections=2, limit=10)
     for over in (0, 1):
@@ -230,7 +231,7 @@ def test_an_answer_that_another_lane_brings_late_is_not_kept_after_an_own_write(
     assert world.served == 0
 
 
-def test_an_answer_of_two_connections_rests_on_both_leases(near):
+def test_an_answer_of_two_connections_depends_on_both_leases(near):
     other = Source(near.cache)
     near.cache.renew(other.lease, 0)
     both = {near.source.lease, other.lease}
@@ -246,7 +247,7 @@ def test_an_answer_of_two_connections_rests_on_both_leases(near):
     assert near.foo.look(ONE, 6) is None
 
 
-def test_an_answer_of_two_connections_is_as_old_as_the_older_confirmation(near):
+def test_an_answer_of_two_connections_has_the_older_age(near):
     other = Source(near.cache)
     near.cache.renew(other.lease, 20)
     near.cache.keep(ONE, described(ONE), near.foo.membership, Lease.joint({near.source.lease, other.lease}))
@@ -256,7 +257,7 @@ def test_an_answer_of_two_connections_is_as_old_as_the_older_confirmation(near):
     assert near.foo.look(ONE, MAX_AGE) is None
 
 
-def test_an_answer_is_not_kept_if_one_of_its_connections_is_lost_between_its_parts(near):
+def test_an_answer_is_not_kept_if_either_connection_was_lost(near):
     """As in a Cluster, where the keys of one answer are read from several nodes."""
     other = Source(near.cache)
     near.cache.renew(other.lease, 0)
@@ -267,7 +268,7 @@ def test_an_answer_is_not_kept_if_one_of_its_connections_is_lost_between_its_par
     assert near.foo.look(ONE, 1) is None
 
 
-def test_the_joint_lease_of_the_same_leases_is_one_and_forgotten_when_one_of_them_ends():
+def test_equal_sets_of_leases_share_one_joint_lease():
     first, second, third = Lease(), Lease(), Lease()
     joint = Lease.joint({first, second})
     assert Lease.joint({second, first}) is joint
@@ -283,7 +284,7 @@ def test_the_joint_lease_of_the_same_leases_is_one_and_forgotten_when_one_of_the
     assert not joint_leases(third)
 
 
-def test_at_most_so_many_are_kept_and_those_that_nobody_asks_for_go_first():
+def test_unused_entries_are_evicted_beyond_the_limit():
     near = Near(limit=3)
     digests = [Digest.of(b"cold %d" % number) for number in range(50)]
     near.keep(ONE)
@@ -296,22 +297,31 @@ def test_at_most_so_many_are_kept_and_those_that_nobody_asks_for_go_first():
     assert len(near.foo.entries) == 3
 
 
-def test_dropped_entries_go_before_any_other_even_if_they_were_asked_for():
+@pytest.mark.parametrize("dropped_by", ["membership", "blob", "lease"])
+def test_dropped_entries_are_evicted_first_even_if_used(dropped_by):
     near = Near(limit=4)
+    other = Source(near.cache)
+    near.cache.renew(other.lease, 0)
     bar = near.cache.table("bar")
     for digest in (ONE, TWO):
-        near.keep(digest)
-        near.foo.look(digest, 1)
-    for digest in (ONE, TWO):
+        other.reading(near.foo, digest).keep(described(digest))
+        assert near.foo.look(digest, 1) is not None
+    kept = [THREE, *(Digest.of(b"%d" % number) for number in (4, 5, 6))]
+    for digest in kept[:2]:
         near.keep(digest, bar)
-    near.invalidate(FOO)
-    near.keep(THREE, bar)
-    near.keep(Digest.of(b"4"), bar)
-    assert not near.foo.entries
-    assert all(bar.look(digest, 1) for digest in DIGESTS)
+    if dropped_by == "membership":
+        near.invalidate(FOO)
+    elif dropped_by == "blob":
+        near.invalidate(*(b"blobs::" + digest.encode() for digest in (ONE, TWO)))
+    else:
+        other.flush()
+    for digest in kept[2:]:
+        near.keep(digest, bar)
+    assert list(near.foo.entries) == []
+    assert [bar.look(digest, 1) for digest in kept] == [described(digest) for digest in kept]
 
 
-def test_scopes_share_the_digest(near):
+def test_scopes_share_one_digest_object(near):
     bar = near.cache.table("bar")
     near.keep(Digest(str(ONE)))
     near.keep(Digest(str(ONE)), bar)
@@ -320,7 +330,7 @@ def test_scopes_share_the_digest(near):
 
 
 @pytest.mark.parametrize("stay", [set(some) for count in range(5) for some in combinations(range(4), count)])
-def test_of_the_entries_about_one_blob_any_may_be_evicted_and_a_change_drops_those_that_are_left(stay):
+def test_a_change_drops_the_entries_left_by_evictions(stay):
     near = Near(limit=4)
     tables = [near.cache.table(f"repository-{number}") for number in range(4)]
     for table in tables:
@@ -334,6 +344,8 @@ def test_of_the_entries_about_one_blob_any_may_be_evicted_and_a_change_drops_tho
     for number in range(4 - len(stay)):
         near.keep(Digest.of(b"another %d" % number))
     assert known() == stay
+    indexed = entries_indexed(near.cache, ONE)
+    assert [tables.index(entry.membership.table) for entry in indexed] == sorted(stay, reverse=True)
     near.invalidate(b"blobs::" + ONE.encode())
     assert known() == set()
     near.keep(ONE, tables[2])
@@ -342,13 +354,35 @@ def test_of_the_entries_about_one_blob_any_may_be_evicted_and_a_change_drops_tho
     assert known() == set()
 
 
-def test_nothing_is_left_of_what_was_evicted_or_is_not_used_any_more():
+def test_evicted_entries_and_unused_tables_are_forgotten():
     near = Near(limit=1)
     for number in range(100):
         near.keep(Digest.of(b"%d" % number), near.cache.table(f"repository-{number}"))
     gc.collect()
     assert len(digests_indexed(near.cache)) == 1
     assert tables_of(near.cache) == ["foo", "repository-99"]
+
+
+def test_the_global_table_lives_while_nothing_refers_to_it(near):
+    near.keep(ONE, near.cache.table(None))
+    gc.collect()
+    assert near.cache.table(None).look(ONE, 1) == described(ONE)
+
+
+def test_a_repository_has_one_table_while_it_is_used(near):
+    assert near.cache.table("foo") is near.foo
+    assert near.cache.table("bar") is not near.foo
+
+
+def test_an_awaited_invalidation_is_noticed_once_it_comes(near):
+    assert near.source.has_been_told
+    near.source.await_invalidation(b"probe")
+    assert not near.source.has_been_told
+    near.invalidate(b"another", b"blobs::" + ONE.encode(), FOO)
+    assert not near.source.has_been_told
+    near.invalidate(b"another", b"probe")
+    assert near.source.has_been_told
+    assert near.cache.invalidations == 5
 
 
 def test_hits_and_misses_are_counted(near):

@@ -27,7 +27,7 @@ from aioblobcache import (
 from aioblobcache.redis.keys import descriptor_key
 from tests.support.backends import Storage
 from tests.support.servers import REDIS, VALKEY, RedisServer, running
-from tests.support.waiting import until
+from tests.support.waiting import until, until_server_says
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +43,16 @@ def near(cache):
 
 def provider(url, **options):
     return RedisBlobDescriptorCache.from_url(url, **{"timeout": 10.0, "near_cache": 100, **options})
+
+
+async def is_served_from_here(cache):
+    """Return when an answer is kept: a lease of 50 ms may end before a busy machine has looked at the first."""
+
+    async def is_kept():
+        await cache.stat(DIGEST)
+        return cache.peek(DIGEST) == DESCRIPTOR
+
+    await until_server_says(is_kept)
 
 
 async def is_on(cache):
@@ -85,7 +95,7 @@ def without_suspending(coroutine):
     raise AssertionError("it suspended")
 
 
-async def test_a_hit_asks_nobody_and_does_not_suspend(client, near_cache, repository):
+async def test_a_hit_sends_no_request_and_does_not_suspend(client, near_cache, repository):
     await repository.stat(DIGEST)
     await near_cache.stat(DIGEST)
     before = await stats_on_server(client)
@@ -96,7 +106,7 @@ async def test_a_hit_asks_nobody_and_does_not_suspend(client, near_cache, reposi
     assert await stats_on_server(client) == before
 
 
-async def test_peek_looks_and_never_asks(client, near_cache, repository):
+async def test_peek_sends_no_request(client, near_cache, repository):
     before = await stats_on_server(client)
     assert repository.peek(DIGEST) is None
     assert near_cache.peek(DIGEST) is None
@@ -106,20 +116,20 @@ async def test_peek_looks_and_never_asks(client, near_cache, repository):
     assert near_cache.peek(DIGEST) is None  # another scope
 
 
-async def test_peek_refuses_what_is_no_digest(repository, cache):
+async def test_peek_refuses_an_invalid_digest(repository, cache):
     for service in (repository, cache):
         with pytest.raises(InvalidDigestError):
             service.peek("sha256:abc")
 
 
-async def test_without_a_near_cache_nothing_is_ever_there_to_peek_at(cache):
+async def test_peek_finds_nothing_without_a_near_cache(cache):
     await cache.set_descriptor(DIGEST, DESCRIPTOR)
     assert await cache.stat(DIGEST) == DESCRIPTOR
     assert cache.peek(DIGEST) is None
     assert cache.info()["near_cache"] is None
 
 
-async def test_unknown_is_not_kept(client, near_cache, repository):
+async def test_unknown_answers_are_not_kept(client, near_cache, repository):
     before = near(near_cache)["entries"]
     for _ in range(2):
         with pytest.raises(BlobUnknownError):
@@ -131,7 +141,7 @@ async def test_unknown_is_not_kept(client, near_cache, repository):
     assert near(near_cache)["entries"] == before
 
 
-async def test_stat_many_asks_for_what_is_not_here_and_keeps_it(client, near_cache, repository):
+async def test_stat_many_requests_and_keeps_missing_entries(client, near_cache, repository):
     await repository.set_descriptor(OTHER, Descriptor(OTHER, 7, "text/plain"))
     await repository.stat(DIGEST)
     known = await repository.stat_many([OTHER, Digest.of(b"unknown"), DIGEST])
@@ -142,7 +152,7 @@ async def test_stat_many_asks_for_what_is_not_here_and_keeps_it(client, near_cac
     assert await stats_on_server(client) == before
 
 
-async def test_what_another_process_clears_is_gone(near_cache, repository, elsewhere):
+async def test_a_clear_by_another_process_drops_the_entry(near_cache, repository, elsewhere):
     assert await repository.stat(DIGEST) == await near_cache.stat(DIGEST)
     await elsewhere.clear(DIGEST)
     await until(lambda: repository.peek(DIGEST) is None)
@@ -151,14 +161,14 @@ async def test_what_another_process_clears_is_gone(near_cache, repository, elsew
         await repository.stat(DIGEST)
 
 
-async def test_what_another_process_overwrites_is_read_anew(near_cache, repository, elsewhere):
+async def test_a_set_by_another_process_drops_the_entry(near_cache, repository, elsewhere):
     await repository.stat(DIGEST)
     await elsewhere.set_descriptor(DIGEST, Descriptor(DIGEST, 99, "text/html"))
     await until(lambda: repository.peek(DIGEST) is None)
     assert await repository.stat(DIGEST) == Descriptor(DIGEST, 99, "text/html")
 
 
-async def test_a_push_to_the_repository_drops_its_entries_which_are_then_kept_again(near_cache, repository, elsewhere):
+async def test_a_push_drops_entries_of_the_repository_once(near_cache, repository, elsewhere):
     await repository.stat(DIGEST)
     await elsewhere.set_descriptor(OTHER, Descriptor(OTHER, 7, "text/plain"))
     await until(lambda: repository.peek(DIGEST) is None)
@@ -166,7 +176,7 @@ async def test_a_push_to_the_repository_drops_its_entries_which_are_then_kept_ag
     assert repository.peek(DIGEST) == DESCRIPTOR
 
 
-async def test_the_writer_never_sees_what_was_before_his_write_with_several_lanes(client, server):
+async def test_a_process_sees_its_own_writes_over_several_connections(client, server):
     async with provider(server.url, lanes=4) as cache:
         await is_on(cache)
         repository = cache.repository_scoped(NAME)
@@ -193,7 +203,7 @@ async def read_on(repository):
         await asyncio.sleep(0)
 
 
-async def test_an_own_write_is_seen_even_if_its_caller_gave_it_up(client, near_cache, repository):
+async def test_a_cancelled_own_write_drops_the_entry(client, near_cache, repository):
     await repository.stat(DIGEST)
     clearing = asyncio.create_task(repository.clear(DIGEST))
     await asyncio.sleep(0)
@@ -204,7 +214,7 @@ async def test_an_own_write_is_seen_even_if_its_caller_gave_it_up(client, near_c
     assert repository.peek(DIGEST) is None
 
 
-async def test_the_observer_hears_what_info_shows(client, server):
+async def test_the_observer_receives_the_figures_of_info(client, server):
     class Heard(Observer):
         def __init__(self):
             self.stats = []
@@ -213,30 +223,35 @@ async def test_the_observer_hears_what_info_shows(client, server):
             self.stats.append(stats)
 
     heard = Heard()
-    async with provider(server.url, observer=heard, max_staleness=0.2) as cache:
+    async with provider(server.url, observer=heard, max_staleness=2.0) as cache:
         await is_on(cache)
         await cache.set_descriptor(DIGEST, DESCRIPTOR)
         for _ in range(3):
             await cache.stat(DIGEST)
+        invalidations = near(cache)["invalidations"]
         await client.delete(descriptor_key(DIGEST))
-        await until(lambda: cache.peek(DIGEST) is None)
+        peeked = 0
+        while cache.peek(DIGEST) is not None:
+            peeked += 1
+            await asyncio.sleep(0)
+        assert near(cache)["invalidations"] == invalidations + 1
         await client.flushall()
         await until(lambda: near(cache)["flushes"] == 1)
         count = len(heard.stats)
         await until(lambda: len(heard.stats) >= count + 2)
         latest = heard.stats[-1]
         assert isinstance(latest, NearCacheStats)
-        assert latest.hits == near(cache)["hits"] >= 2
-        assert latest.misses >= 1
-        assert latest.invalidations >= 2
+        assert latest.hits == near(cache)["hits"] == 2 + peeked
+        assert latest.misses == near(cache)["misses"] == 1
+        assert latest.invalidations == near(cache)["invalidations"] > invalidations
         assert latest.flushes == 1
         assert latest.evictions == 0
         assert latest.entries == 1
         assert latest.why_off is None
-        assert 0 <= latest.lease_age < 0.2
+        assert 0 <= latest.lease_age < 2.0
 
 
-async def test_many_more_blobs_than_may_be_kept(client, server):
+async def test_the_number_of_entries_stays_within_the_limit(client, server):
     digests = [Digest.of(b"%d" % number) for number in range(500)]
     async with provider(server.url, near_cache=50) as cache:
         await is_on(cache)
@@ -246,10 +261,11 @@ async def test_many_more_blobs_than_may_be_kept(client, server):
             answers = await asyncio.gather(*(cache.stat(digest) for digest in digests))
             assert [answer.digest for answer in answers] == digests
             assert near(cache)["entries"] == 50
-        assert near(cache)["evictions"] >= 900
+        assert near(cache)["evictions"] == 900  # each round: all, but for the 50 that there is room for
+        assert near(cache)["hits"] == 50
 
 
-async def test_what_this_provider_gives_a_ttl_is_kept_no_longer(client, server):
+async def test_an_entry_is_kept_no_longer_than_the_ttl(client, server):
     async with provider(server.url, ttl=0.3) as cache:
         await is_on(cache)
         await cache.set_descriptor(DIGEST, DESCRIPTOR)
@@ -258,7 +274,7 @@ async def test_what_this_provider_gives_a_ttl_is_kept_no_longer(client, server):
         await until(lambda: cache.peek(DIGEST) is None)
 
 
-async def test_a_read_through_answers_from_it_without_suspending(near_cache, repository):
+async def test_a_read_through_hit_does_not_suspend(near_cache, repository):
     layers = CachedRegistry(near_cache, Storage()).blobs(NAME)
     assert await layers.stat(DIGEST) == DESCRIPTOR
     assert without_suspending(layers.stat(DIGEST)) == DESCRIPTOR
@@ -279,7 +295,7 @@ async def test_a_read_through_answers_from_it_without_suspending(near_cache, rep
         ("resetkeys ~blobs::* ~repository::*", "GET was answered NOPERM"),
     ],
 )
-async def test_a_server_that_refuses_leaves_it_off_and_one_line_says_so(kind, rules, reason, tmp_path, caplog):
+async def test_a_refused_command_disables_the_near_cache_with_one_line(kind, rules, reason, tmp_path, caplog):
     server = RedisServer(kind, tmp_path)
     with running(server):
         async with Redis.from_url(server.url) as admin:
@@ -294,9 +310,7 @@ async def test_a_server_that_refuses_leaves_it_off_and_one_line_says_so(kind, ru
                     assert near(cache)["entries"] == 0
                     # It goes on asking, and serves once it may.
                     await admin.execute_command("ACL", "SETUSER", "limited", "~*", "+@all")
-                    await is_on(cache)
-                    await cache.stat(DIGEST)
-                    assert cache.peek(DIGEST) == DESCRIPTOR
+                    await is_served_from_here(cache)
                     assert "secret" not in caplog.text
     lines = [record.getMessage() for record in caplog.records if record.name == "aioblobcache.near"]
     assert [line.partition(": ")[0] for line in lines] == [
@@ -306,7 +320,7 @@ async def test_a_server_that_refuses_leaves_it_off_and_one_line_says_so(kind, ru
     assert reason in lines[0]
 
 
-async def test_a_server_without_resp3_leaves_it_off(tmp_path):
+async def test_a_server_without_resp3_disables_the_near_cache(tmp_path):
     server = RedisServer(REDIS, tmp_path, "--rename-command", "HELLO", "")
     with running(server):
         async with provider(server.url) as cache:
@@ -317,7 +331,7 @@ async def test_a_server_without_resp3_leaves_it_off(tmp_path):
             assert near(cache)["why_off"] == "no lane is connected and confirmed"
 
 
-async def test_a_read_only_replica_serves_nothing_until_it_is_promoted(tmp_path):
+async def test_a_replica_serves_no_near_entry_until_promoted(tmp_path):
     server = RedisServer(VALKEY, tmp_path)
     with running(server):
         async with Redis.from_url(server.url) as admin, provider(server.url, max_staleness=0.05) as cache:
@@ -330,12 +344,10 @@ async def test_a_read_only_replica_serves_nothing_until_it_is_promoted(tmp_path)
             assert await cache.stat(DIGEST) == DESCRIPTOR
             assert cache.peek(DIGEST) is None
             await admin.execute_command("REPLICAOF", "NO", "ONE")
-            await is_on(cache)
-            await cache.stat(DIGEST)
-            assert cache.peek(DIGEST) == DESCRIPTOR
+            await is_served_from_here(cache)
 
 
-async def test_a_server_that_is_away_when_the_provider_is_entered(tmp_path):
+async def test_the_near_cache_starts_when_its_server_starts(tmp_path):
     server = RedisServer(VALKEY, tmp_path)
     async with provider(server.url, timeout=0.25) as cache:
         with pytest.raises(CacheUnavailableError):
@@ -345,7 +357,7 @@ async def test_a_server_that_is_away_when_the_provider_is_entered(tmp_path):
             await is_on(cache)
 
 
-async def test_leaving_a_provider_leaves_no_task_behind_and_serves_nothing_any_more(client, server):
+async def test_a_closed_provider_leaves_no_task_and_serves_nothing(client, server):
     before = asyncio.all_tasks()
     async with provider(server.url, lanes=3) as cache:
         await is_on(cache)
@@ -358,7 +370,7 @@ async def test_leaving_a_provider_leaves_no_task_behind_and_serves_nothing_any_m
         await cache.stat(DIGEST)
 
 
-async def test_the_first_answers_of_a_connection_are_kept_already(client, server):
+async def test_the_first_answer_of_a_connection_is_kept(client, server):
     async with provider(server.url) as cache:
         await cache.set_descriptor(DIGEST, DESCRIPTOR)
         await cache.stat(DIGEST)
@@ -381,12 +393,12 @@ def test_a_time_out_of_range_is_refused(option, value):
         RedisBlobDescriptorCache.from_url("redis://127.0.0.1:1", **{option: value})
 
 
-def test_a_staleness_that_no_heartbeat_could_keep_is_refused():
+def test_a_staleness_below_the_minimum_is_refused():
     with pytest.raises(ConfigurationError, match=r"max_staleness is 0\.05 seconds or more"):
         RedisBlobDescriptorCache.from_url("redis://127.0.0.1:1", max_staleness=0.01)
 
 
-async def test_connect_takes_the_options_too(server):
+async def test_connect_accepts_the_options_of_the_near_cache(server):
     async with connect(server.url, near_cache=10, max_staleness=0.5) as cache:
         assert not isinstance(cache, MemoryBlobDescriptorCache)
         await is_on(cache)

@@ -101,7 +101,7 @@ class NearCacheMachine(RuleBasedStateMachine):
 # To make an example shorter takes longer than the suite waits for a test; to explain it, longer still.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 NearCacheMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None, phases=PHASES)
-test_nothing_is_served_against_the_promise = NearCacheMachine.TestCase
+test_no_step_serves_a_stale_entry = NearCacheMachine.TestCase
 
 
 # Each step with how often it is taken: such that most of what is asked for is served from the cache.
@@ -125,7 +125,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_long_random_walks_serve_much_and_never_against_the_promise(seed):
+def test_long_random_walks_serve_no_stale_entry(seed):
     """Hypothesis finds small failures; these walks are long, and mostly hits."""
     draw = random.Random(seed)
     machine = NearCacheMachine()

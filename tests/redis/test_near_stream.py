@@ -87,7 +87,7 @@ async def test_an_answer_is_kept_before_its_caller_runs(step):
 
 @steps
 @changed
-async def test_an_invalidation_behind_the_answer_drops_it_before_its_caller_runs(change, step):
+async def test_an_invalidation_after_the_answer_drops_it_immediately(change, step):
     async with asking() as (companion, player, asked):
         play(player, MEMBER + FIELDS + OVERRIDE + change, step)
         assert companion.kept is None
@@ -97,7 +97,7 @@ async def test_an_invalidation_behind_the_answer_drops_it_before_its_caller_runs
 @steps
 @changed
 @pytest.mark.parametrize("place", [0, 1, 2])
-async def test_an_answer_is_given_and_not_kept_if_an_invalidation_comes_before_its_end(change, place, step):
+async def test_an_invalidation_within_the_answer_prevents_keeping_it(change, place, step):
     replies = [MEMBER, FIELDS, OVERRIDE]
     replies.insert(place, change)
     async with asking() as (companion, player, asked):
@@ -107,7 +107,7 @@ async def test_an_answer_is_given_and_not_kept_if_an_invalidation_comes_before_i
 
 
 @steps
-async def test_an_invalidation_of_something_else_between_its_replies_does_not_matter(step):
+async def test_an_unrelated_invalidation_does_not_affect_an_answer(step):
     other = invalidation(b"blobs::" + digest_of(2).encode(), b"repository::foo::blobs", b"unknown", b"")
     async with asking() as (companion, player, asked):
         play(player, MEMBER + other + FIELDS + other + OVERRIDE + other, step)
@@ -131,14 +131,14 @@ async def test_a_miss_is_not_kept(replies):
         assert companion.near.entries == 0
 
 
-async def test_an_answer_whose_caller_has_gone_is_kept_all_the_same():
+async def test_an_answer_of_a_cancelled_caller_is_kept():
     async with asking() as (companion, player, asked):
         asked.cancel()
         player.play(MEMBER + FIELDS + OVERRIDE)
         assert companion.kept == KNOWN
 
 
-async def test_the_answers_to_a_question_about_many_are_kept_one_by_one():
+async def test_answers_of_stat_many_are_kept_one_by_one():
     companion = Companion()
     digests = [digest_of(number) for number in range(1, 4)]
     async with playing(30.0, max_in_flight=100, companion=companion) as (lane, player):
@@ -161,7 +161,7 @@ async def test_the_answers_to_a_question_about_many_are_kept_one_by_one():
         b">1\r\n$10\r\ninvalidate\r\n",
     ],
 )
-async def test_an_invalidation_of_no_known_form_ends_the_connection_and_drops_everything(push):
+async def test_a_malformed_invalidation_ends_the_connection_and_drops_entries(push):
     async with asking() as (companion, player, asked):
         player.play(MEMBER + FIELDS + OVERRIDE)
         assert await asked == KNOWN
@@ -170,7 +170,7 @@ async def test_an_invalidation_of_no_known_form_ends_the_connection_and_drops_ev
         assert player.ended
 
 
-async def test_the_end_of_the_connection_drops_everything_at_once_and_ends_the_companion():
+async def test_the_end_of_the_connection_drops_its_entries():
     async with asking() as (companion, player, asked):
         player.play(MEMBER + FIELDS + OVERRIDE)
         assert companion.kept == KNOWN
@@ -182,7 +182,7 @@ async def test_the_end_of_the_connection_drops_everything_at_once_and_ends_the_c
         assert await asked == KNOWN
 
 
-async def test_an_answer_that_was_cut_off_is_not_kept_by_the_next_connection():
+async def test_a_truncated_answer_is_not_kept():
     async with asking() as (companion, player, asked):
         player.play(MEMBER + FIELDS)
         player.end()
@@ -191,7 +191,7 @@ async def test_an_answer_that_was_cut_off_is_not_kept_by_the_next_connection():
         assert companion.near.entries == 0
 
 
-async def test_closing_a_lane_ends_its_companion():
+async def test_closing_a_connection_ends_its_task():
     companion = Companion()
     async with playing(30.0, companion=companion):
         await until(lambda: companion.runs == 1)

@@ -47,7 +47,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=200), st.sets(st.integers(0, 100), max_size=5))
-def test_it_does_the_same_as_a_list(steps, worthless):
+def test_a_sieve_behaves_like_its_list_model(steps, worthless):
     sieve, reference, items = Sieve(), ListSieve(), []
     twins = {}
 
@@ -76,7 +76,7 @@ def test_it_does_the_same_as_a_list(steps, worthless):
             remove(victim)
 
 
-def test_an_eviction_passes_over_a_bounded_number_of_marked_items():
+def test_an_eviction_skips_a_bounded_number_of_marked_items():
     sieve = Sieve()
     items = [Named(number) for number in range(1000)]
     for item in items:

@@ -19,7 +19,7 @@ from tests.support.strategies import digests, names
 ASKED = Endpoint("asked.example", 7000)
 
 
-def test_ranges_are_read_with_their_replicas():
+def test_slot_ranges_are_parsed_with_their_replicas():
     reply = [
         [0, 5460, [b"10.0.0.1", 7000, b"id1", []], [b"10.0.0.4", 7003, b"id4", []]],
         [5461, 16383, [b"10.0.0.2", 7001, b"id2"]],
@@ -31,7 +31,7 @@ def test_ranges_are_read_with_their_replicas():
 
 
 @pytest.mark.parametrize("host", [b"", None, b"?"])
-def test_a_node_that_does_not_know_its_own_address_is_where_it_was_asked(host):
+def test_a_node_without_address_has_the_address_in_use(host):
     [span] = parse_slots([[0, 1, [host, 7009, b"id"]]], ASKED)
     assert span.primary == Endpoint("asked.example", 7009)
 
@@ -54,7 +54,7 @@ def test_a_node_that_does_not_know_its_own_address_is_where_it_was_asked(host):
         [[b"0", 1, [b"h", 7000]]],
     ],
 )
-def test_what_is_no_reply_to_cluster_slots_is_refused(reply):
+def test_a_malformed_reply_to_cluster_slots_is_refused(reply):
     with pytest.raises(UnexpectedReplyError):
         parse_slots(reply, ASKED)
 
@@ -73,12 +73,12 @@ def test_what_is_no_reply_to_cluster_slots_is_refused(reply):
         ("ERR MOVED 1 h:1", None),
     ],
 )
-def test_redirections_are_read(text, redirect):
+def test_redirections_are_parsed(text, redirect):
     assert parse_redirect(ResponseError(text), ASKED) == redirect
 
 
 @given(names, digests())
-def test_guards_lie_in_the_slots_of_what_they_guard(name, digest):
+def test_guards_have_the_slots_of_their_keys(name, digest):
     assert slot_of(membership_guard_key(name, digest)) == slot_of(membership_key(name))
     assert slot_of(descriptor_guard_key(digest)) == slot_of(descriptor_key(digest))
 

@@ -270,7 +270,7 @@ fuzzed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @settings(fuzzed, max_examples=600)
 @given(conversations())
 @example((["scoped"], [b"#t\r\n*3\r\n" + bulk(digest_of(0).encode()) + bulk(b"1") + bulk(b"a") + bulk(b"a")], set()))
-async def test_each_caller_gets_what_the_stream_says_in_his_place_however_it_is_cut_and_ends(conversation):
+async def test_each_caller_receives_the_reply_in_its_place(conversation):
     kinds, pieces, _ = conversation
     outcomes = await played(conversation, 60.0, to_the_end=True)
     for outcome, meant in zip(outcomes, meant_for_each(kinds, b"".join(pieces)), strict=True):
@@ -281,7 +281,7 @@ async def test_each_caller_gets_what_the_stream_says_in_his_place_however_it_is_
 @pytest.mark.anyio
 @settings(fuzzed, max_examples=200)
 @given(conversations())
-async def test_a_stream_that_stops_in_the_middle_keeps_nobody_longer_than_the_timeout(conversation):
+async def test_a_stalled_stream_holds_no_caller_beyond_the_timeout(conversation):
     kinds, pieces, _ = conversation
     outcomes = await played(conversation, 0.02, to_the_end=False)
     for outcome, meant in zip(outcomes, meant_for_each(kinds, b"".join(pieces)), strict=True):
@@ -291,7 +291,7 @@ async def test_a_stream_that_stops_in_the_middle_keeps_nobody_longer_than_the_ti
 
 
 @pytest.mark.anyio
-async def test_whoever_was_answered_before_the_connection_ended_has_his_answer():
+async def test_replies_received_before_the_end_reach_their_callers():
     """However many they are: not all of them are told in one callback of the event loop."""
     async with playing(60.0, max_in_flight=1_000) as (lane, player):
         asked = [lane.call([(b"INCR", b"%d" % number)], [resp.is_count]) for number in range(1_000)]
@@ -304,7 +304,7 @@ async def test_whoever_was_answered_before_the_connection_ended_has_his_answer()
 
 
 @pytest.mark.anyio
-async def test_a_greeting_that_was_never_answered_is_nobodys_loss():
+async def test_an_unanswered_setup_request_is_not_reported():
     lost = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: lost.append(context))
@@ -369,7 +369,7 @@ def decoded(scope, digest, replies):
 @given(values_of(REPLIES["scoped"]))
 @example([True, [str(digest_of(1)).encode(), b"1", b"text/plain"], b"text/plain"])
 @example([1.0, [str(digest_of(1)).encode(), b"1", b"text/plain"], b"text/plain"])
-def test_replies_of_any_type_mean_what_they_say_or_nothing(replies):
+def test_replies_of_any_type_match_an_independent_decoder(replies):
     digest = digest_of(1)
     for kind, scope, received in (("scoped", REPOSITORY, replies), ("global", GLOBAL, replies[1:2])):
         meant = meaning(kind, digest, received)
@@ -384,7 +384,7 @@ guard = st.sampled_from([b"token:a", b"token:b", b"tombstone:c", b"planted", b""
 
 @settings(fuzzed, max_examples=300)
 @given(st.lists(st.tuples(value, guard), min_size=1, max_size=2))
-def test_guards_of_any_type_permit_a_fill_only_where_tokens_stand(pairs):
+def test_only_guards_with_tokens_permit_a_fill(pairs):
     replies = [reply for pair in pairs for reply in pair]
     try:
         token = decode_token(replies, b"nonce")
@@ -396,7 +396,7 @@ def test_guards_of_any_type_permit_a_fill_only_where_tokens_stand(pairs):
 
 @settings(fuzzed, max_examples=300)
 @given(value)
-def test_a_count_of_any_type_is_a_number_or_an_error(reply):
+def test_a_count_is_a_number_or_an_error(reply):
     try:
         count = decode_count(reply)
     except RedisError:

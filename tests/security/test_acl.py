@@ -43,7 +43,7 @@ class TestCluster(GuardedCacheConformance):
             yield provider
 
 
-async def test_slots_that_move_are_followed_with_the_least_rights(cluster, minimal_acl):
+async def test_moved_slots_are_followed_with_minimal_permissions(cluster, minimal_acl):
     """ASKING, too, has to be granted."""
     blob = descriptor_of("x")
     for node in cluster.nodes:
@@ -87,7 +87,7 @@ def call(repository, name):
 
 
 @pytest.mark.parametrize(("name", "command", "pattern"), CALLS)
-async def test_a_missing_command_is_named_with_its_keys(client, server, minimal_acl, name, command, pattern):
+async def test_a_missing_command_permission_is_named_with_its_keys(client, server, minimal_acl, name, command, pattern):
     async with RedisBlobDescriptorCache.from_url(server.url) as setter:
         blob = descriptor_of("x")
         await setter.repository_scoped("foo/bar").set_descriptor(blob.digest, blob)
@@ -98,7 +98,7 @@ async def test_a_missing_command_is_named_with_its_keys(client, server, minimal_
 @pytest.mark.parametrize(
     ("name", "pattern"), [("stat", "~repository::*"), ("stat", "~blobs::*"), ("take_token", "~aioblobcache::*")]
 )
-async def test_missing_keys_are_named_with_the_command(client, server, minimal_acl, name, pattern):
+async def test_a_missing_key_permission_is_named_with_the_command(client, server, minimal_acl, name, pattern):
     async with RedisBlobDescriptorCache.from_url(server.url) as setter:
         blob = descriptor_of("x")
         await setter.repository_scoped("foo/bar").set_descriptor(blob.digest, blob)
@@ -114,7 +114,7 @@ async def assert_named(server, name, message):
         assert PASSWORD not in str(caught.value)
 
 
-async def test_without_the_right_to_tracking_the_near_cache_is_off_and_says_why(client, server, minimal_acl):
+async def test_a_missing_tracking_permission_disables_the_near_cache(client, server, minimal_acl):
     await set_user(server.port, *minimal_acl, "-client|tracking")
     url = f"redis://registry:{PASSWORD}@127.0.0.1:{server.port}"
     async with RedisBlobDescriptorCache.from_url(url, timeout=10.0, near_cache=10) as cache:
@@ -123,7 +123,7 @@ async def test_without_the_right_to_tracking_the_near_cache_is_off_and_says_why(
         assert await cache.stat(digest_of("x")) == descriptor_of("x")
 
 
-async def test_the_sentinels_grant_no_more_than_the_documentation_says(sentinels, minimal_acl):
+async def test_sentinels_need_only_the_documented_permissions(sentinels, minimal_acl):
     for sentinel in sentinels.sentinels:
         await set_user(sentinel.port, "-@all", "+sentinel|masters", "+subscribe", "+ping", "&+switch-master")
     for node in sentinels.servers:

@@ -56,7 +56,7 @@ async def asked_in_vain(url):
     return str(caught.value)
 
 
-async def test_a_single_node_sends_nobody_elsewhere(tmp_path):
+async def test_a_single_node_cannot_redirect_a_client(tmp_path):
     server = RedisServer(VALKEY, tmp_path, "--requirepass", PASSWORD)
     with running(server):
         async with Elsewhere().listening() as elsewhere, Proxy(server.port) as proxy:
@@ -70,7 +70,7 @@ async def test_a_single_node_sends_nobody_elsewhere(tmp_path):
     assert PASSWORD not in said
 
 
-async def test_behind_tls_a_cluster_cannot_send_a_password_to_who_has_no_certificate(tmp_path, certificates):
+async def test_tls_keeps_the_password_from_an_uncertified_cluster_node(tmp_path, certificates):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     port = free_port()
@@ -87,7 +87,7 @@ async def test_behind_tls_a_cluster_cannot_send_a_password_to_who_has_no_certifi
     assert PASSWORD not in said
 
 
-async def test_without_tls_a_cluster_can(tmp_path):
+async def test_a_cluster_without_tls_can_redirect_the_password(tmp_path):
     """Which is why SECURITY.md says what it says."""
     async with Elsewhere().listening() as elsewhere:
         options = ["--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--requirepass", PASSWORD]

@@ -64,7 +64,7 @@ async def outcomes(cache):
                 yield str(vars(error))
 
 
-async def test_nothing_that_is_said_or_written_holds_a_password(tmp_path, caplog):
+async def test_no_message_log_or_representation_contains_a_password(tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     server = RedisServer(VALKEY, tmp_path, "--requirepass", "another")
     with running(server):

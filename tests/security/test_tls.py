@@ -39,7 +39,7 @@ def port():
     return free_port()
 
 
-async def test_a_server_of_a_trusted_authority_is_believed_and_no_other(tmp_path, certificates, other_authority, port):
+async def test_only_a_server_of_a_trusted_authority_is_accepted(tmp_path, certificates, other_authority, port):
     with running(RedisServer(REDIS, tmp_path, *certificates.options(port), "--tls-auth-clients", "no")):
         assert await serves(f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificates.authority}")
         for query in (f"ssl_ca_certs={other_authority}", ""):
@@ -47,7 +47,7 @@ async def test_a_server_of_a_trusted_authority_is_believed_and_no_other(tmp_path
         assert await serves(f"rediss://127.0.0.1:{port}?ssl_cert_reqs=none")
 
 
-async def test_a_certificate_for_another_host_is_refused_unless_that_is_wanted(tmp_path, certificates, port):
+async def test_a_certificate_for_another_host_is_refused_by_default(tmp_path, certificates, port):
     options = certificates.options(port, "elsewhere.example")
     with running(RedisServer(REDIS, tmp_path, *options, "--tls-auth-clients", "no")):
         url = f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificates.authority}"
@@ -55,7 +55,7 @@ async def test_a_certificate_for_another_host_is_refused_unless_that_is_wanted(t
         assert await serves(f"{url}&ssl_check_hostname=false")
 
 
-async def test_a_server_may_want_a_certificate_of_the_client(tmp_path, certificates, port):
+async def test_a_server_may_require_a_client_certificate(tmp_path, certificates, port):
     with running(RedisServer(REDIS, tmp_path, *certificates.options(port), "--tls-auth-clients", "yes")):
         url = f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificates.authority}"
         assert await refusal(url)
@@ -63,11 +63,11 @@ async def test_a_server_may_want_a_certificate_of_the_client(tmp_path, certifica
         assert await serves(f"{url}&ssl_certfile={certificate}&ssl_keyfile={key}")
 
 
-async def test_a_server_that_speaks_no_tls_is_refused(valkey_server):
+async def test_a_server_without_tls_is_refused(valkey_server):
     assert await refusal(f"rediss://127.0.0.1:{valkey_server.port}")
 
 
-async def test_a_cluster_speaks_tls(tmp_path, certificates, port):
+async def test_a_cluster_is_reached_over_tls(tmp_path, certificates, port):
     bus = free_port()
     cluster = [
         "--cluster-enabled",
@@ -89,7 +89,7 @@ async def test_a_cluster_speaks_tls(tmp_path, certificates, port):
         assert await refusal(f"rediss+cluster://127.0.0.1:{port}")
 
 
-async def test_a_master_and_its_sentinel_speak_tls(tmp_path, certificates, port):
+async def test_a_master_and_its_sentinel_are_reached_over_tls(tmp_path, certificates, port):
     tls = ["--tls-auth-clients", "no", "--tls-replication", "yes"]
     server = RedisServer(REDIS, tmp_path, *certificates.options(port), *tls)
     sentinel_port = free_port()

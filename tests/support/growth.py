@@ -1,24 +1,29 @@
-"""How the cost of a refusal grows with the size of what is refused."""
+"""Whether the cost of a refusal is independent of the size of what is refused."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+_ROUNDS = 1_000
 
-def growth(refuse: Callable[[str], None], small: str, large: str) -> float:
-    """How many times the processor time of ``small`` a ``large`` takes, each at its best of many.
 
-    For sizes a factor of 10,000 apart, reading it all gives about that factor, and constant time
-    about 1, so that a bound between the two is far from what noise can do.
+def costs_less_than(factor: float, refuse: Callable[[str], None], small: str, large: str) -> bool:
+    """Whether ``large`` takes less than ``factor`` times the processor time of ``small``.
+
+    Each is taken at its best, and tried until the bound holds: a busy machine can only make one try slow. Where the
+    cost grows faster, no try is fast enough, and the answer is ``False`` after many.
     """
-    return _best(refuse, large) / _best(refuse, small)
+    best_small = best_large = float("inf")
+    for number in range(_ROUNDS):
+        best_small = min(best_small, _seconds(refuse, small))
+        best_large = min(best_large, _seconds(refuse, large))
+        if number >= 10 and best_large < factor * best_small:
+            return True
+    return False
 
 
-def _best(call: Callable[[str], None], value: str) -> float:
-    times = []
-    for _ in range(30):
-        begun = time.thread_time()
-        call(value)
-        times.append(time.thread_time() - begun)
-    return min(times)
+def _seconds(call: Callable[[str], None], value: str) -> float:
+    begun = time.thread_time()
+    call(value)
+    return time.thread_time() - begun

@@ -12,6 +12,7 @@ from aioblobcache.redis.lane import Lane
 __all__ = [
     "CacheInternals",
     "bytes_received",
+    "entries_indexed",
     "flights_of",
     "internals",
     "joint_leases",
@@ -91,6 +92,16 @@ def joint_leases(lease: Any) -> Any:
 def digests_indexed(near: Any) -> list[Any]:
     """The digests by which a near cache finds entries to drop."""
     return list(near._about)
+
+
+def entries_indexed(near: Any, digest: Any) -> list[Any]:
+    """The linked entries about a blob, the latest first; their links are checked in both directions."""
+    found, previous, entry = [], None, near._about.get(digest)
+    while entry is not None:
+        assert entry.previous_of_blob is previous
+        found.append(entry)
+        previous, entry = entry, entry.next_of_blob
+    return found
 
 
 def tables_of(near: Any) -> list[str]:

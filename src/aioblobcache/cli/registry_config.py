@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -171,7 +171,7 @@ def _storage(storage: _Section) -> tuple[str | None, str, dict[str, Any]]:
 
 
 def _filesystem(driver: _Section) -> tuple[str, dict[str, Any]]:
-    root = PurePosixPath(driver.text("rootdirectory") or "/var/lib/registry")
+    root = Path(driver.text("rootdirectory") or "/var/lib/registry")
     if not root.is_absolute():
         raise ConfigurationError(f"{driver.prefix}rootdirectory is relative, and to what only the registry knows")
     return root.as_uri(), {}
