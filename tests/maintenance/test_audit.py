@@ -11,17 +11,22 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from aioblobcache import CacheUnavailableError, ConfigurationError, Descriptor, Digest, StorageError
 from aioblobcache.cli.sample import store_image
 from aioblobcache.maintenance import Audit, AuditOptions, Fault, InRepository, Keyspace, Note, Position, StorageTruth
 from aioblobcache.media_types import OCTET_STREAM
+from aioblobcache.redis.client import client_from_url, close_client
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 from aioblobcache.storage import RegistryStorage
 from tests.support.cached_image import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER, fill, lose, many, unlink
+from tests.support.internals import set_limits, suspects_of
+from tests.support.one_server import on_both_servers
 from tests.support.ports import free_port
 from tests.support.servers import RedisServer, running
 from tests.support.stores import S3Server
+from tests.support.waiting import until, until_server_says
 
 pytestmark = pytest.mark.anyio
 
@@ -306,20 +311,40 @@ async def test_there_has_to_be_such_a_node_to_resume_at(keyspace):
         [page async for page in keyspace.pages(Position("nowhere:1", "run", 0))]
 
 
-class Free:
-    """A storage that has everything, and tells when it is asked for the first time."""
+class Recording:
+    """A storage that holds every blob but those in ``missing``, and records what it is asked.
 
-    def __init__(self):
+    While ``goes_on`` is cleared, a question waits.
+    """
+
+    def __init__(self, *missing):
+        self.missing = set(missing)
+        self.questions = []
         self.asked = asyncio.Event()
         self.goes_on = asyncio.Event()
+        self.goes_on.set()
+
+    @property
+    def digests(self):
+        """The digests of all questions, in order."""
+        return [digest for question in self.questions for digest in question]
 
     async def sizes(self, digests):
+        self.questions.append(list(digests))
         self.asked.set()
         await self.goes_on.wait()
-        return [1] * len(digests)
+        return [None if digest in self.missing else 1 for digest in digests]
 
     async def in_repository(self, name, digests):
-        return [InRepository(True, 1)] * len(digests)
+        self.questions.append(list(digests))
+        return [InRepository(True, None if digest in self.missing else 1) for digest in digests]
+
+
+def held():
+    """A storage that does not answer yet."""
+    truth = Recording()
+    truth.goes_on.clear()
+    return truth
 
 
 @pytest.fixture
@@ -330,29 +355,100 @@ def own_server(server, tmp_path):
         yield own
 
 
-async def test_a_server_that_is_restarted_in_the_middle_is_walked_from_its_beginning(own_server):
-    async with Redis.from_url(own_server.url, retry=Retry(NoBackoff(), 0)) as client:
-        digests = await many(client)
-        async with Keyspace(client) as keyspace:
-            truth = Free()
-            audit = Audit(keyspace, truth, AT_ONCE)
-            running_audit = asyncio.create_task(audit.run())
-            await truth.asked.wait()
-            own_server.stop()
-            truth.goes_on.set()
-            await asyncio.to_thread(own_server.start)
-            report = await running_audit
+@pytest.fixture
+async def commands_client(own_server):
+    """The client that the command line makes: redis-py replaces its lost connections silently."""
+    client = client_from_url(own_server.url)
+    yield client
+    await close_client(client)
+
+
+async def restart(server, client):
+    """Restart a server; the client has a new connection before it is used again."""
+    server.stop()
+    await asyncio.to_thread(server.start)
+
+    async def is_connected():
+        try:
+            return await client.ping()
+        except RedisConnectionError:
+            return False
+
+    await until_server_says(is_connected)
+
+
+def digests_in(pages):
+    return [one.digest for page in pages for one in page.subjects]
+
+
+@on_both_servers
+async def test_restart_between_pages_begins_the_scan_again(own_server, commands_client):
+    digests = await many(commands_client)
+    async with Keyspace(commands_client) as keyspace:
+        pages = keyspace.pages()
+        before = []
+        while len(digests_in(before)) < len(digests) / 2:
+            before.append(await anext(pages))
+        await restart(own_server, commands_client)
+        after = [page async for page in pages]
+        assert set(digests_in(after)) == set(digests)
+        assert {page.after.run for page in before}.isdisjoint({page.after.run for page in after})
+
+
+@on_both_servers
+async def test_restart_between_pages_begins_the_members_again(own_server, commands_client):
+    digests = {Digest.of(f"{number}".encode()) for number in range(4_000)}
+    await commands_client.sadd(membership_key(NAME), *digests)
+    async with Keyspace(commands_client) as keyspace:
+        pages = keyspace.members(NAME)
+        before = []
+        while len(before) < len(digests) / 2:
+            before += await anext(pages)
+        await restart(own_server, commands_client)
+        after = [digest async for page in pages for digest in page]
+    assert set(after) == digests
+
+
+@on_both_servers
+async def test_a_server_that_is_restarted_in_the_middle_is_walked_from_its_beginning(own_server, commands_client):
+    digests = await many(commands_client)
+    async with Keyspace(commands_client) as keyspace:
+        truth = held()
+        running_audit = asyncio.create_task(Audit(keyspace, truth, AT_ONCE).run())
+        await truth.asked.wait()
+        [first] = truth.questions
+        await restart(own_server, commands_client)
+        truth.goes_on.set()
+        report = await running_audit
     assert report.is_complete
-    assert report.interruptions >= 1
-    assert report.checked >= len(digests)
     assert report.faults == []
+    assert report.checked == report.keys == len(truth.digests)
+    assert set(truth.digests[len(first) :]) == set(digests)
+
+
+@on_both_servers
+async def test_unreachable_server_is_waited_for_and_scanned_again(own_server, commands_client):
+    digests = await many(commands_client)
+    async with Keyspace(commands_client) as keyspace:
+        truth = held()
+        running_audit = asyncio.create_task(Audit(keyspace, truth, AT_ONCE).run())
+        await truth.asked.wait()
+        [first] = truth.questions
+        own_server.stop()
+        truth.goes_on.set()
+        await until(lambda: keyspace.interruptions == 1)
+        await asyncio.to_thread(own_server.start)
+        report = await running_audit
+    assert report.is_complete
+    assert report.interruptions == keyspace.interruptions >= 1
+    assert set(truth.digests[len(first) :]) == set(digests)
 
 
 async def test_a_server_that_stays_away_is_given_up_and_where_to_resume_is_known(own_server):
     async with Redis.from_url(own_server.url, retry=Retry(NoBackoff(), 0)) as client:
         await many(client)
         async with Keyspace(client, patience=0.5) as keyspace:
-            truth = Free()
+            truth = held()
             audit = Audit(keyspace, truth, AT_ONCE)
             running_audit = asyncio.create_task(audit.run())
             await truth.asked.wait()
@@ -377,7 +473,7 @@ async def test_an_audit_that_is_cancelled_leaves_its_report(client, keyspace):
     """And one that was resumed and came no further is to be resumed there again."""
     await many(client)
     place = (await anext(keyspace.pages())).after
-    truth = Free()
+    truth = held()
     audit = Audit(keyspace, truth, AT_ONCE)
     running_audit = asyncio.create_task(audit.run(place))
     await truth.asked.wait()
@@ -389,7 +485,7 @@ async def test_an_audit_that_is_cancelled_leaves_its_report(client, keyspace):
 
 
 async def test_keys_that_change_under_the_walk_do_not_stop_it(client, keyspace):
-    digests = await many(client)
+    digests = await many(client, 1_000)
     audits = 0
 
     async def change():
@@ -402,8 +498,7 @@ async def test_keys_that_change_under_the_walk_do_not_stop_it(client, keyspace):
                 await pipeline.execute()
 
     changing = asyncio.create_task(change())
-    truth = Free()
-    truth.goes_on.set()
+    truth = Recording()
     while audits < 3:
         report = await Audit(keyspace, truth, AuditOptions(confirm_after=0.05)).run()
         assert report.is_complete
@@ -418,8 +513,7 @@ async def test_a_cluster_is_walked_node_by_node(cluster):
             await client.hset(descriptor_key(digest), mapping={"digest": digest, "size": 1, "mediatype": "a/b"})
             await client.sadd(membership_key(f"name/{number % 7}"), digest)
         async with Keyspace(client) as keyspace:
-            truth = Free()
-            truth.goes_on.set()
+            truth = Recording()
             report = await Audit(keyspace, truth, AT_ONCE).run()
             assert (report.checked, report.faults) == (600, [])
             first = await anext(keyspace.pages())
