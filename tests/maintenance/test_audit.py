@@ -15,7 +15,19 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from aioblobcache import CacheUnavailableError, ConfigurationError, Descriptor, Digest, StorageError
 from aioblobcache.cli.sample import store_image
-from aioblobcache.maintenance import Audit, AuditOptions, Fault, InRepository, Keyspace, Note, Position, StorageTruth
+from aioblobcache.maintenance import (
+    Audit,
+    AuditOptions,
+    AuditReport,
+    Fault,
+    Finding,
+    InRepository,
+    Keyspace,
+    Note,
+    Position,
+    StorageTruth,
+)
+from aioblobcache.maintenance import audit as audit_module
 from aioblobcache.media_types import OCTET_STREAM
 from aioblobcache.redis.client import client_from_url, close_client
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
@@ -210,6 +222,78 @@ async def test_what_is_cleared_when_it_is_looked_at_again_is_no_fault(filled, st
     assert (await Audit(filled, Deleting(storage), AuditOptions(confirm_after=0.1)).run()).faults == []
 
 
+async def test_second_look_waits_for_confirm_after(client, keyspace):
+    [blob] = await many(client, 1)
+    looked_at = []
+
+    class Timed(Recording):
+        async def sizes(self, digests):
+            looked_at.append(asyncio.get_running_loop().time())
+            return await super().sizes(digests)
+
+    report = await Audit(keyspace, Timed(blob), AuditOptions(confirm_after=0.3)).run()
+    assert [(fault.kind, fault.digest) for fault in report.faults] == [(Fault.MISSING_DATA, blob)]
+    first, second = looked_at
+    assert second - first >= 0.3
+
+
+async def test_walk_waits_while_too_many_suspects_wait(client, keyspace, monkeypatch):
+    digests = await many(client, 1_000)
+    set_limits(monkeypatch, audit_module, SUSPECTS=150)
+    waiting = []
+
+    class Watched(Recording):
+        async def sizes(self, digests):
+            if len(digests) > 1:  # a page, not a second look
+                waiting.append(suspects_of(audit))
+            return await super().sizes(digests)
+
+    audit = Audit(keyspace, Watched(*digests), AuditOptions(confirm_after=0.1))
+    report = await audit.run()
+    assert {fault.digest for fault in report.faults} == set(digests)
+    assert 0 < max(waiting) < 150
+
+
+# --- what a report remembers -----------------------------------------------------------------------
+
+
+async def test_entry_met_twice_is_one_finding(client, filled, storage):
+    class Repeating(Keyspace):
+        async def pages(self, start=None):
+            async for page in super().pages(start):
+                yield page
+                yield page
+
+    lose(storage, LAYER)
+    told = []
+    async with Repeating(client) as keyspace:
+        report = await Audit(keyspace, StorageTruth(storage), AT_ONCE, on_finding=told.append).run()
+    assert report.checked == 2 * len(IMAGE.content) * 3
+    assert sorted(finding.name or "" for finding in report.faults) == ["", NAME, OTHER]
+    assert report.faults == told
+    assert (report.fault_count, report.counts) == (3, {Fault.MISSING_DATA: 3})
+
+
+def test_report_counts_all_faults_and_remembers_some(monkeypatch):
+    set_limits(monkeypatch, audit_module, REMEMBERED=2)
+    report = AuditReport()
+    for number in range(5):
+        assert report.add(Finding(Fault.MISSING_DATA, None, Digest.of(f"{number}".encode()), ""))
+        assert report.add(Finding(Note.GLOBAL_ONLY, None, Digest.of(f"{number}".encode()), ""))
+    assert [fault.digest for fault in report.faults] == [Digest.of(b"0"), Digest.of(b"1")]
+    assert [note.digest for note in report.notes] == [Digest.of(b"0"), Digest.of(b"1")]
+    assert (report.fault_count, report.counts[Note.GLOBAL_ONLY]) == (5, 5)
+
+
+def test_report_counts_all_troubles_and_remembers_some(monkeypatch):
+    set_limits(monkeypatch, audit_module, TROUBLES=2)
+    report = AuditReport()
+    for number in range(5):
+        report.add_trouble(None, Digest.of(f"{number}".encode()), StorageError("path", "refused"))
+    assert [trouble.digest for trouble in report.troubles] == [Digest.of(b"0"), Digest.of(b"1")]
+    assert report.not_told == 5
+
+
 async def test_another_fault_at_the_second_look_is_the_one_that_is_told(client, filled, storage):
     await client.hset(descriptor_key(LAYER), "size", 1)
 
@@ -306,6 +390,35 @@ async def test_a_walk_is_resumed_where_it_stopped(client, keyspace):
     assert len(rest) < len([page async for page in keyspace.pages()])
 
 
+@on_both_servers
+async def test_position_of_another_process_begins_again(client, keyspace):
+    digests = await many(client)
+    pages = keyspace.pages()
+    before = []
+    while len(digests_in(before)) < len(digests) / 2:
+        before.append(await anext(pages))
+    place = before[-1].after
+    elsewhere = Position(place.node, "anotherrunid", place.cursor)
+    assert set(digests_in([page async for page in keyspace.pages(elsewhere)])) == set(digests)
+
+
+async def test_position_does_not_pass_over_waiting_suspects(client, keyspace):
+    await many(client, 2_000)
+    pages = [page async for page in keyspace.pages()]
+    suspect = pages[4].subjects[0].digest
+    truth = Recording(suspect, answers=10)
+    audit = Audit(keyspace, truth, AuditOptions(confirm_after=3_600))
+    running_audit = asyncio.create_task(audit.run())
+    await truth.asked.wait()
+    assert suspect in truth.digests
+    running_audit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running_audit
+    met = digests_in([page async for page in keyspace.pages(audit.report.position)])
+    assert suspect in met
+    assert pages[0].subjects[0].digest not in met
+
+
 async def test_there_has_to_be_such_a_node_to_resume_at(keyspace):
     with pytest.raises(ConfigurationError, match="no node"):
         [page async for page in keyspace.pages(Position("nowhere:1", "run", 0))]
@@ -314,15 +427,15 @@ async def test_there_has_to_be_such_a_node_to_resume_at(keyspace):
 class Recording:
     """A storage that holds every blob but those in ``missing``, and records what it is asked.
 
-    While ``goes_on`` is cleared, a question waits.
+    After ``answers`` questions about sizes it sets ``asked``, and waits for ``goes_on``.
     """
 
-    def __init__(self, *missing):
+    def __init__(self, *missing, answers=None):
         self.missing = set(missing)
+        self.answers = answers
         self.questions = []
         self.asked = asyncio.Event()
         self.goes_on = asyncio.Event()
-        self.goes_on.set()
 
     @property
     def digests(self):
@@ -331,20 +444,14 @@ class Recording:
 
     async def sizes(self, digests):
         self.questions.append(list(digests))
-        self.asked.set()
-        await self.goes_on.wait()
+        if self.answers is not None and len(self.questions) > self.answers:
+            self.asked.set()
+            await self.goes_on.wait()
         return [None if digest in self.missing else 1 for digest in digests]
 
     async def in_repository(self, name, digests):
         self.questions.append(list(digests))
         return [InRepository(True, None if digest in self.missing else 1) for digest in digests]
-
-
-def held():
-    """A storage that does not answer yet."""
-    truth = Recording()
-    truth.goes_on.clear()
-    return truth
 
 
 @pytest.fixture
@@ -413,7 +520,7 @@ async def test_restart_between_pages_begins_the_members_again(own_server, comman
 async def test_a_server_that_is_restarted_in_the_middle_is_walked_from_its_beginning(own_server, commands_client):
     digests = await many(commands_client)
     async with Keyspace(commands_client) as keyspace:
-        truth = held()
+        truth = Recording(answers=0)
         running_audit = asyncio.create_task(Audit(keyspace, truth, AT_ONCE).run())
         await truth.asked.wait()
         [first] = truth.questions
@@ -430,7 +537,7 @@ async def test_a_server_that_is_restarted_in_the_middle_is_walked_from_its_begin
 async def test_unreachable_server_is_waited_for_and_scanned_again(own_server, commands_client):
     digests = await many(commands_client)
     async with Keyspace(commands_client) as keyspace:
-        truth = held()
+        truth = Recording(answers=0)
         running_audit = asyncio.create_task(Audit(keyspace, truth, AT_ONCE).run())
         await truth.asked.wait()
         [first] = truth.questions
@@ -448,7 +555,7 @@ async def test_a_server_that_stays_away_is_given_up_and_where_to_resume_is_known
     async with Redis.from_url(own_server.url, retry=Retry(NoBackoff(), 0)) as client:
         await many(client)
         async with Keyspace(client, patience=0.5) as keyspace:
-            truth = held()
+            truth = Recording(answers=0)
             audit = Audit(keyspace, truth, AT_ONCE)
             running_audit = asyncio.create_task(audit.run())
             await truth.asked.wait()
@@ -469,11 +576,44 @@ async def test_a_server_that_was_never_there_is_not_waited_for():
             [page async for page in keyspace.pages()]
 
 
+@pytest.mark.parametrize("missing", ["evalsha", "set"])  # to the client, and to a script
+@on_both_servers
+async def test_missing_right_is_raised_at_once(client, server, missing):
+    rights = ["+@all", f"-{missing}"]
+    await client.acl_setuser("weak", enabled=True, passwords=["+weak"], keys=["*"], commands=rights)
+    try:
+        async with (
+            Redis(port=server.port, username="weak", password="weak") as weak,
+            Keyspace(weak, patience=0.5) as keyspace,
+        ):
+            assert await keyspace.is_set(NAME)
+            with pytest.raises(CacheUnavailableError, match=rf"grant .*\+{missing}"):
+                await keyspace.clear(None, LAYER)
+            assert keyspace.interruptions == 0
+    finally:
+        await client.acl_deluser("weak")
+
+
+@on_both_servers
+async def test_wrong_password_is_raised_at_once(client, server):
+    await client.acl_setuser("weak", enabled=True, passwords=["+weak"], keys=["*"], commands=["+@all"])
+    async with (
+        Redis(port=server.port, username="weak", password="weak", retry=Retry(NoBackoff(), 0)) as weak,
+        Keyspace(weak, patience=0.5) as keyspace,
+    ):
+        assert await keyspace.size() == 0
+        await client.acl_deluser("weak")  # which closes the user's connections
+        await weak.connection_pool.disconnect()
+        with pytest.raises(CacheUnavailableError, match="AuthenticationError"):
+            await keyspace.size()
+        assert keyspace.interruptions == 0
+
+
 async def test_an_audit_that_is_cancelled_leaves_its_report(client, keyspace):
     """And one that was resumed and came no further is to be resumed there again."""
     await many(client)
     place = (await anext(keyspace.pages())).after
-    truth = held()
+    truth = Recording(answers=0)
     audit = Audit(keyspace, truth, AT_ONCE)
     running_audit = asyncio.create_task(audit.run(place))
     await truth.asked.wait()

@@ -57,8 +57,9 @@ _INFO_SERVER: Final[Request] = (b"INFO", b"server")
 
 _AWAY: Final = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError, TimeoutError, CacheUnavailableError)
 
-# What waiting does not mend.
+# What waiting does not mend: redis-py's classes, and the codes of error replies on a multiplexed connection.
 _FORBIDDEN: Final = (AuthenticationError, NoPermissionError)
+_PERMANENT_CODES: Final = frozenset({"ERR", "NOAUTH", "NOPERM", "WRONGPASS"})
 
 _T = TypeVar("_T")
 
@@ -329,12 +330,13 @@ class Keyspace:
             try:
                 answer = await ask()
             except _AWAY as error:
-                if isinstance(error.__cause__ or error, _FORBIDDEN):
-                    raise self._unavailable(error) from cause_of(error)
-                if ends is None:
+                is_over = _is_permanent(error)
+                if ends is None and not is_over:
                     self.interruptions += self._has_answered
                     ends = loop.time() + (self._patience if self._has_answered else 0.0)
-                if loop.time() >= ends:
+                if is_over or (ends is not None and loop.time() >= ends):
+                    if isinstance(error, CacheUnavailableError):
+                        raise
                     raise self._unavailable(error) from cause_of(error)
             except FAILURES as error:
                 raise self._unavailable(error) from cause_of(error)
@@ -363,6 +365,11 @@ class Keyspace:
 
 def _is_scanned(reply: object) -> bool:
     return isinstance(reply, list) and len(reply) == 2 and isinstance(reply[0], bytes) and isinstance(reply[1], list)
+
+
+def _is_permanent(error: BaseException) -> bool:
+    cause = error.__cause__ or error
+    return isinstance(cause, _FORBIDDEN) or (isinstance(cause, Exception) and error_code(cause) in _PERMANENT_CODES)
 
 
 def _run_id(info: Reply) -> bytes:
