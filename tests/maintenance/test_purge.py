@@ -9,6 +9,7 @@ from aioblobcache import CacheUnavailableError, Digest, InvalidDigestError, Repo
 from aioblobcache.maintenance import Keyspace, purge_all, purge_digest, purge_repository
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 from tests.support.cached_image import IMAGE, LAYER, NAME, OTHER
+from tests.support.one_server import on_both_servers
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +51,7 @@ async def test_a_blob_is_forgotten_everywhere(client, shared):
     assert not await client.sismember(membership_key(NAME), LAYER)
 
 
+@on_both_servers
 async def test_everything_is_forgotten_but_what_is_of_others(client, shared):
     report = await purge_all(shared)
     assert (report.descriptors, report.members, report.overrides) == (4, 2, 8)
@@ -77,6 +79,7 @@ async def test_members_that_are_no_digests_go_with_the_repository(client, keyspa
     assert await keys(client) == set()
 
 
+@on_both_servers
 async def test_what_the_server_refuses_is_not_taken_for_nothing(client, server, filled):
     await client.acl_setuser("weak", enabled=True, passwords=["+weak"], keys=["*"], commands=["+@all", "-hdel"])
     try:
@@ -88,13 +91,17 @@ async def test_what_the_server_refuses_is_not_taken_for_nothing(client, server, 
     assert await client.exists(descriptor_key(LAYER))
 
 
+@on_both_servers
 async def test_many_members_are_forgotten_in_pieces(client, keyspace):
     digests = [Digest.of(f"{number}".encode()) for number in range(3_000)]
     await client.sadd(membership_key(NAME), *digests)
-    await purge_repository(keyspace, NAME)
+    await client.config_resetstat()
+    report = await purge_repository(keyspace, NAME)
+    assert report.members == 3_000
+    calls = {name: told["calls"] for name, told in (await client.info("commandstats")).items()}
     assert await keys(client) == set()
-    lines = await client.info("commandstats")
-    assert "cmdstat_keys" not in lines
+    assert calls["cmdstat_sscan"] >= calls["cmdstat_srem"] >= 10  # of some hundred members each
+    assert calls.keys().isdisjoint({"cmdstat_keys", "cmdstat_smembers"})
 
 
 async def test_no_digest_and_no_name_are_refused(keyspace):

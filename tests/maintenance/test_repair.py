@@ -25,6 +25,7 @@ from aioblobcache.redis.keys import descriptor_guard_key, descriptor_key, member
 from aioblobcache.storage import RegistryStorage
 from tests.support.cached_image import CONFIG, IMAGE, LAYER, NAME, OTHER, lose
 from tests.support.internals import read_storage_through
+from tests.support.one_server import on_both_servers
 from tests.support.stores import S3Server
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +46,7 @@ async def contents(client):
     return found
 
 
+@on_both_servers
 async def test_what_is_wrong_is_removed_and_nothing_else(client, filled, storage):
     lose(storage, LAYER)
     before = await contents(client)
@@ -70,6 +72,7 @@ async def test_a_removal_leaves_a_tombstone_and_the_next_stat_fills(client, fill
         await filled.cache.stat(LAYER)
 
 
+@on_both_servers
 async def test_in_a_repository_both_guards_are_buried(client, filled, storage):
     lose(storage, LAYER)
     await client.delete(descriptor_key(LAYER))

@@ -10,11 +10,13 @@ from aioblobcache.maintenance import Keyspace, explain, survey
 from aioblobcache.redis.client import client_from_url, close_client
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 from tests.support.cached_image import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER
+from tests.support.one_server import on_both_servers
 from tests.support.servers import VALKEY
 
 pytestmark = pytest.mark.anyio
 
 
+@on_both_servers
 async def test_what_is_there_is_counted_by_kind(client, server, filled):
     await client.hset(descriptor_key(Digest.of(b"old")), mapping={"digest": Digest.of(b"old"), "length": 3})
     await client.hset(descriptor_key(CONFIG), "size", "abc")
@@ -40,6 +42,7 @@ async def test_what_is_there_is_counted_by_kind(client, server, filled):
     assert "cannot be read" in said
 
 
+@on_both_servers
 async def test_an_eviction_policy_that_takes_guards_first_is_said(client, keyspace):
     before = await client.config_get("maxmemory*")
     try:
@@ -69,6 +72,7 @@ async def test_a_cluster_is_surveyed_as_a_whole(cluster):
 # --- why an answer is what it is -------------------------------------------------------------------
 
 
+@on_both_servers
 async def test_an_answer_is_explained_by_its_keys(filled):
     found = await explain(filled, NAME, MANIFEST)
     assert found.descriptor == IMAGE.manifest
@@ -98,6 +102,7 @@ async def test_a_miss_is_explained(client, filled, damage, why):
     assert why in found.why
 
 
+@on_both_servers
 async def test_other_types_and_odd_values_are_shown_as_such(client, keyspace):
     await client.set(descriptor_key(LAYER), "x")
     await client.hset(override_key(NAME, LAYER), "mediatype", "a\x1b[31mb")
@@ -125,6 +130,7 @@ async def test_nonsense_is_refused(keyspace):
         await explain(keyspace, "Nonsense", LAYER)
 
 
+@on_both_servers
 async def test_what_the_server_refuses_is_no_explanation(client, server, filled):
     await client.acl_setuser("weak", enabled=True, passwords=["+weak"], keys=["*"], commands=["+@all", "-sismember"])
     try:

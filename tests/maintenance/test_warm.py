@@ -7,13 +7,16 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from aioblobcache import BlobUnknownError, ConfigurationError, Descriptor, Digest, StorageError
+from aioblobcache import BlobUnknownError, ConfigurationError, Descriptor, StorageError
 from aioblobcache.cli.sample import build_image, store_image
 from aioblobcache.maintenance import Audit, AuditOptions, Keyspace, StorageTruth, Warm, WarmOptions
+from aioblobcache.maintenance import warm as warm_module
 from aioblobcache.media_types import OCTET_STREAM
-from aioblobcache.redis.keys import descriptor_key
-from aioblobcache.storage import LinkedBlobs, RegistryStorage
+from aioblobcache.redis.keys import descriptor_guard_key, descriptor_key, membership_guard_key
+from aioblobcache.storage import LinkedBlobs, LinkedManifests, RegistryStorage
 from tests.support.cached_image import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER, lose
+from tests.support.internals import set_limits
+from tests.support.one_server import on_both_servers
 from tests.support.servers import RedisServer, running
 from tests.support.stores import S3Server
 from tests.support.waiting import until
@@ -23,6 +26,7 @@ pytestmark = pytest.mark.anyio
 AT_ONCE = WarmOptions(look_again_after=0)
 
 
+@on_both_servers
 async def test_a_warm_cache_knows_all_that_storage_links(keyspace, storage):
     report = await Warm(keyspace, storage, AT_ONCE).run()
     assert report.is_complete
@@ -49,6 +53,25 @@ async def test_what_was_cleared_lately_is_left_alone(keyspace, filled, storage):
     assert (report.filled, report.refused) == (0, 2)
 
 
+async def test_clear_after_the_storage_read_refuses_the_fill(client, keyspace, storage, monkeypatch):
+    """The tombstone expires before the fill: only a token taken before the storage read tells that it was there."""
+
+    def clear_after(read):
+        async def stat(self, digest):
+            found = await read(self, digest)
+            await keyspace.clear(NAME, digest)
+            await client.delete(descriptor_guard_key(digest), membership_guard_key(NAME, digest))
+            return found
+
+        return stat
+
+    for links in (LinkedBlobs, LinkedManifests):
+        monkeypatch.setattr(links, "stat", clear_after(links.stat))
+    report = await Warm(keyspace, storage, WarmOptions(repositories=NAME, look_again_after=0)).run()
+    assert (report.seen, report.filled, report.refused) == (4, 0, 4)
+    assert await keyspace.cache.repository_scoped(NAME).stat_many([*IMAGE.content]) == {}
+
+
 async def test_links_without_data_are_counted(keyspace, storage):
     lose(storage, LAYER)
     report = await Warm(keyspace, storage, AT_ONCE).run()
@@ -64,7 +87,7 @@ async def test_only_the_repositories_that_match(keyspace, storage):
 
 async def test_what_vanishes_before_the_second_look_is_cleared(keyspace, storage):
     """A garbage collection leaves no tombstone that would have kept it out."""
-    warm = Warm(keyspace, storage, WarmOptions(look_again_after=1.0))
+    warm = Warm(keyspace, storage, WarmOptions(look_again_after=0.3))
     warming = asyncio.create_task(warm.run())
     await until(lambda: warm.report.filled == 8)
     lose(storage, LAYER)
@@ -119,6 +142,17 @@ async def test_what_storage_cannot_tell_is_counted_and_the_rest_is_filled(keyspa
             await Warm(keyspace, storage, AT_ONCE).run()
 
 
+async def test_report_counts_all_troubles_and_remembers_some(keyspace, storage, monkeypatch):
+    async def refuses(self, digest):
+        raise StorageError(f"blob {digest}", "refused")
+
+    set_limits(monkeypatch, warm_module, TROUBLES=2)
+    monkeypatch.setattr(LinkedBlobs, "stat", refuses)
+    report = await Warm(keyspace, storage, AT_ONCE).run()
+    assert (report.filled, report.not_told, len(report.troubles)) == (2, 6, 2)
+
+
+@on_both_servers
 async def test_a_server_that_is_restarted_meanwhile_is_filled_all_the_same(server, storage, tmp_path):
     own = RedisServer(server.kind, tmp_path / "own")
     own.folder.mkdir()
@@ -131,7 +165,7 @@ async def test_a_server_that_is_restarted_meanwhile_is_filled_all_the_same(serve
             await asyncio.to_thread(own.start)
             report = await warming
             assert report.filled == 8
-            assert await keyspace.cache.stat_many([Digest(LAYER)]) != {}
+            assert (await keyspace.cache.stat_many([LAYER]))[LAYER].size == IMAGE.layers[0].size
 
 
 async def test_many_small_repositories_do_not_wait_for_their_second_looks(keyspace, storage):
