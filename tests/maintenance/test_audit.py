@@ -62,32 +62,32 @@ async def notes(keyspace, storage):
     return {(finding.kind, finding.name, finding.digest) for finding in report.notes}
 
 
-async def test_what_storage_confirms_is_right(filled, storage):
+async def test_audit_of_a_correct_cache_finds_no_faults(filled, storage):
     report = await audited(filled, storage)
     assert (report.faults, report.not_told, report.is_complete) == ([], 0, True)
     assert report.checked == len(IMAGE.content) * 3  # globally, and in each of two repositories
 
 
-async def test_what_is_not_cached_is_no_fault(keyspace, storage):
+async def test_uncached_blobs_are_not_faults(keyspace, storage):
     assert await faults(keyspace, storage) == set()
 
 
-async def test_an_entry_whose_data_is_gone(filled, storage):
+async def test_cached_layer_without_data_is_missing_data(filled, storage):
     lose(storage, LAYER)
     assert await faults(filled, storage) == {(Fault.MISSING_DATA, name, LAYER) for name in (None, NAME, OTHER)}
 
 
-async def test_a_manifest_whose_data_is_gone(filled, storage):
+async def test_cached_manifest_without_data_is_missing_data(filled, storage):
     lose(storage, MANIFEST)
     assert await faults(filled, storage) == {(Fault.MISSING_DATA, name, MANIFEST) for name in (None, NAME, OTHER)}
 
 
-async def test_a_member_that_the_repository_does_not_link_and_answers_for(filled, storage):
+async def test_readable_member_without_a_link_is_not_linked(filled, storage):
     unlink(storage, NAME, LAYER)
     assert await faults(filled, storage) == {(Fault.NOT_LINKED, NAME, LAYER)}
 
 
-async def test_a_member_that_is_not_linked_and_unknown_is_only_unusual(client, filled, storage):
+async def test_unreadable_member_without_a_link_is_only_a_note(client, filled, storage):
     unlink(storage, NAME, LAYER)
     await client.delete(descriptor_key(LAYER))
     assert await notes(filled, storage) == {
@@ -96,12 +96,12 @@ async def test_a_member_that_is_not_linked_and_unknown_is_only_unusual(client, f
     }
 
 
-async def test_a_member_without_data_is_a_fault_though_it_is_unknown(client, keyspace, storage):
+async def test_unreadable_member_without_data_is_missing_data(client, keyspace, storage):
     await client.sadd(membership_key(NAME), NOBODY)
     assert await faults(keyspace, storage) == {(Fault.MISSING_DATA, NAME, NOBODY)}
 
 
-async def test_a_wrong_size(client, filled, storage):
+async def test_wrong_cached_size_is_a_fault(client, filled, storage):
     await client.hset(descriptor_key(LAYER), "size", 1)
     assert await faults(filled, storage) == {(Fault.WRONG_SIZE, None, LAYER)}
 
@@ -109,25 +109,25 @@ async def test_a_wrong_size(client, filled, storage):
 @pytest.mark.parametrize(
     ("field", "value"), [("size", "abc"), ("digest", CONFIG), ("digest", "nonsense"), ("mediatype", "a\nb")]
 )
-async def test_a_malformed_descriptor(client, filled, storage, field, value):
+async def test_malformed_descriptor_field_is_a_fault(client, filled, storage, field, value):
     await client.hset(descriptor_key(LAYER), field, value)
     assert await faults(filled, storage) == {(Fault.MALFORMED, None, LAYER)}
 
 
-async def test_a_descriptor_of_another_type(client, filled, storage):
+async def test_descriptor_key_of_wrong_type_is_a_fault(client, filled, storage):
     await client.delete(descriptor_key(LAYER))
     await client.set(descriptor_key(LAYER), "of another type")
     assert await faults(filled, storage) == {(Fault.MALFORMED, None, LAYER)}
 
 
-async def test_a_malformed_media_type_of_a_repository(client, filled, storage):
+async def test_malformed_repository_media_type_is_a_fault(client, filled, storage):
     await client.delete(override_key(NAME, LAYER))
     await client.set(override_key(NAME, LAYER), "of another type")
     await client.hset(override_key(OTHER, LAYER), "mediatype", "a\r\nb")
     assert await faults(filled, storage) == {(Fault.MALFORMED, NAME, LAYER), (Fault.MALFORMED, OTHER, LAYER)}
 
 
-async def test_members_of_another_type(client, keyspace, storage):
+async def test_membership_key_of_wrong_type_is_a_fault(client, keyspace, storage):
     await client.set(membership_key(NAME), "of another type")
     report = await audited(keyspace, storage)
     [fault] = report.faults
@@ -135,7 +135,7 @@ async def test_members_of_another_type(client, keyspace, storage):
     assert fault.key == f"repository::{NAME}::blobs"
 
 
-async def test_an_alias_is_followed_to_its_data(keyspace, storage):
+async def test_alias_is_compared_with_its_target_data(keyspace, storage):
     alias = Digest.of(IMAGE.content[LAYER], "sha512")
     path = storage.layout.link(storage.layout.layer_links(NAME), alias)
     await obstore.put_async(storage.store, path, LAYER.encode())
@@ -148,7 +148,7 @@ async def test_an_alias_is_followed_to_its_data(keyspace, storage):
     assert await faults(keyspace, storage) == lost
 
 
-async def test_keys_of_others_are_nobodys_fault(client, keyspace, storage):
+async def test_audit_ignores_keys_outside_the_layout(client, keyspace, storage):
     await client.hset("blobs::no-digest", "size", 1)
     await client.sadd("repository::UPPER::blobs", NOBODY)
     await client.sadd("repository::a::blobsabc", NOBODY)
@@ -162,7 +162,7 @@ async def test_keys_of_others_are_nobodys_fault(client, keyspace, storage):
 # --- notes -----------------------------------------------------------------------------------------
 
 
-async def test_what_healthy_registries_show_as_well_is_noted_on_request(client, keyspace, storage):
+async def test_notes_are_reported_only_on_request(client, keyspace, storage):
     """As a push to docker-registry 2.8.2 and a read of its manifest leave it."""
     await keyspace.cache.set_descriptor(MANIFEST, Descriptor(MANIFEST, IMAGE.manifest.size, OCTET_STREAM))
     await client.sadd(membership_key(NAME), LAYER)
@@ -183,7 +183,7 @@ async def test_what_healthy_registries_show_as_well_is_noted_on_request(client, 
     assert (await audited(keyspace, storage)).notes == []
 
 
-async def test_notes_need_a_walk_from_the_beginning(filled, storage):
+async def test_notes_cannot_be_combined_with_a_resume_position(filled, storage):
     audit = Audit(filled, StorageTruth(storage), AuditOptions(with_notes=True))
     with pytest.raises(ConfigurationError, match="from the beginning"):
         await audit.run(Position("127.0.0.1:1", "run", 0))
@@ -192,7 +192,7 @@ async def test_notes_need_a_walk_from_the_beginning(filled, storage):
 # --- the second look -------------------------------------------------------------------------------
 
 
-async def test_what_is_right_when_it_is_looked_at_again_is_no_fault(filled, storage):
+async def test_push_before_the_second_look_is_not_a_fault(filled, storage):
     """A push is under way: first it is cached, then stored."""
     lose(storage, LAYER)
     path = storage.store.prefix / storage.layout.data(LAYER)
@@ -208,7 +208,7 @@ async def test_what_is_right_when_it_is_looked_at_again_is_no_fault(filled, stor
     assert (await audit.run()).faults == []
 
 
-async def test_what_is_cleared_when_it_is_looked_at_again_is_no_fault(filled, storage):
+async def test_clear_before_the_second_look_is_not_a_fault(filled, storage):
     lose(storage, LAYER)
 
     class Deleting(StorageTruth):
@@ -294,7 +294,7 @@ def test_report_counts_all_troubles_and_remembers_some(monkeypatch):
     assert report.not_told == 5
 
 
-async def test_another_fault_at_the_second_look_is_the_one_that_is_told(client, filled, storage):
+async def test_second_look_decides_which_fault_is_reported(client, filled, storage):
     await client.hset(descriptor_key(LAYER), "size", 1)
 
     class Changing(StorageTruth):
@@ -310,7 +310,7 @@ async def test_another_fault_at_the_second_look_is_the_one_that_is_told(client, 
 # --- some repositories -----------------------------------------------------------------------------
 
 
-async def test_some_repositories_and_what_they_hold(client, filled, storage):
+async def test_repository_pattern_limits_the_audit(client, filled, storage):
     lose(storage, LAYER)
     await client.hset(descriptor_key(NOBODY), mapping={"digest": NOBODY, "size": 1})
     assert await faults(filled, storage, repositories="*/demo") == {
@@ -323,7 +323,7 @@ async def test_some_repositories_and_what_they_hold(client, filled, storage):
 # --- what storage cannot tell ----------------------------------------------------------------------
 
 
-async def test_what_storage_cannot_tell_of_is_counted_and_no_fault(filled, tmp_path):
+async def test_storage_error_is_counted_and_is_not_a_fault(filled, tmp_path):
     with S3Server() as s3:
         bucket = s3.make_bucket()
         storage = RegistryStorage(s3.open(bucket))
@@ -337,7 +337,7 @@ async def test_what_storage_cannot_tell_of_is_counted_and_no_fault(filled, tmp_p
     }
 
 
-async def test_a_link_that_was_cut_short_is_counted_and_no_fault(filled, storage):
+async def test_truncated_link_is_counted_and_is_not_a_fault(filled, storage):
     path = storage.store.prefix / storage.layout.link(storage.layout.layer_links(NAME), LAYER)
     path.write_text("sha256:0123")
     report = await audited(filled, storage)
@@ -345,7 +345,7 @@ async def test_a_link_that_was_cut_short_is_counted_and_no_fault(filled, storage
     assert "link is broken" in report.troubles[0].reason
 
 
-async def test_what_cannot_be_told_at_the_second_look_is_no_fault(filled, storage):
+async def test_storage_error_at_the_second_look_is_not_a_fault(filled, storage):
     lose(storage, LAYER)
 
     class Failing(StorageTruth):
@@ -362,7 +362,7 @@ async def test_what_cannot_be_told_at_the_second_look_is_no_fault(filled, storag
     assert report.not_told == 1
 
 
-async def test_folders_that_vanish_in_the_middle_are_what_they_are(filled, storage):
+async def test_removed_data_folder_makes_every_entry_a_fault(filled, storage):
     """Without its data a blob is gone: that much of it is what the brakes are for."""
     shutil.rmtree(storage.store.prefix / "docker/registry/v2/blobs")
     report = await audited(filled, storage)
@@ -372,7 +372,7 @@ async def test_folders_that_vanish_in_the_middle_are_what_they_are(filled, stora
 # --- a server that goes away -----------------------------------------------------------------------
 
 
-async def test_a_position_is_read_as_it_was_printed():
+async def test_position_round_trips_through_its_text():
     place = Position("[::1]:6379", "0123456789ab", 42)
     assert Position.parse(str(place)) == place
     for text in ("", "a", "a/b", "a/b/c", "/b/1", "a//1", "a/b/-1", "a/b/١"):
@@ -380,7 +380,7 @@ async def test_a_position_is_read_as_it_was_printed():
             Position.parse(text)
 
 
-async def test_a_walk_is_resumed_where_it_stopped(client, keyspace):
+async def test_walk_resumes_at_a_position(client, keyspace):
     digests = await many(client)
     pages = keyspace.pages()
     first = [await anext(pages) for _ in range(3)]
@@ -419,7 +419,7 @@ async def test_position_does_not_pass_over_waiting_suspects(client, keyspace):
     assert pages[0].subjects[0].digest not in met
 
 
-async def test_there_has_to_be_such_a_node_to_resume_at(keyspace):
+async def test_resume_at_an_unknown_node_is_refused(keyspace):
     with pytest.raises(ConfigurationError, match="no node"):
         [page async for page in keyspace.pages(Position("nowhere:1", "run", 0))]
 
@@ -517,7 +517,7 @@ async def test_restart_between_pages_begins_the_members_again(own_server, comman
 
 
 @on_both_servers
-async def test_a_server_that_is_restarted_in_the_middle_is_walked_from_its_beginning(own_server, commands_client):
+async def test_audit_begins_again_after_a_server_restart(own_server, commands_client):
     digests = await many(commands_client)
     async with Keyspace(commands_client) as keyspace:
         truth = Recording(answers=0)
@@ -551,7 +551,7 @@ async def test_unreachable_server_is_waited_for_and_scanned_again(own_server, co
     assert set(truth.digests[len(first) :]) == set(digests)
 
 
-async def test_a_server_that_stays_away_is_given_up_and_where_to_resume_is_known(own_server):
+async def test_unreachable_server_ends_the_audit_with_a_position(own_server):
     async with Redis.from_url(own_server.url, retry=Retry(NoBackoff(), 0)) as client:
         await many(client)
         async with Keyspace(client, patience=0.5) as keyspace:
@@ -563,11 +563,13 @@ async def test_a_server_that_stays_away_is_given_up_and_where_to_resume_is_known
             truth.goes_on.set()
             with pytest.raises(CacheUnavailableError):
                 await running_audit
+    position = audit.report.position
     assert not audit.report.is_complete
-    assert audit.report.position is not None
+    assert position.node == keyspace.address
+    assert position.cursor > 0
 
 
-async def test_a_server_that_was_never_there_is_not_waited_for():
+async def test_server_that_never_answered_is_not_waited_for():
     async with (
         Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as client,
         Keyspace(client, patience=60.0) as keyspace,
@@ -609,7 +611,7 @@ async def test_wrong_password_is_raised_at_once(client, server):
         assert keyspace.interruptions == 0
 
 
-async def test_an_audit_that_is_cancelled_leaves_its_report(client, keyspace):
+async def test_cancelled_audit_keeps_its_resume_position(client, keyspace):
     """And one that was resumed and came no further is to be resumed there again."""
     await many(client)
     place = (await anext(keyspace.pages())).after
@@ -624,7 +626,7 @@ async def test_an_audit_that_is_cancelled_leaves_its_report(client, keyspace):
     assert audit.report.position == place
 
 
-async def test_keys_that_change_under_the_walk_do_not_stop_it(client, keyspace):
+async def test_keys_changing_during_the_walk_do_not_stop_it(client, keyspace):
     digests = await many(client, 1_000)
     audits = 0
 
@@ -646,7 +648,7 @@ async def test_keys_that_change_under_the_walk_do_not_stop_it(client, keyspace):
     await changing
 
 
-async def test_a_cluster_is_walked_node_by_node(cluster):
+async def test_cluster_walk_meets_every_key_on_every_node(cluster):
     async with RedisCluster.from_url(f"redis://127.0.0.1:{cluster.nodes[0].port}") as client:
         for number in range(300):
             digest = Digest.of(f"{number}".encode())
@@ -662,7 +664,7 @@ async def test_a_cluster_is_walked_node_by_node(cluster):
             assert len(met) == 307
 
 
-async def test_of_many_small_repositories_storage_is_asked_side_by_side_and_within_bounds(client, keyspace, storage):
+async def test_repositories_are_audited_concurrently_within_objects_at_once(client, keyspace, storage):
     """No more than was permitted, whoever asks."""
     await fill(keyspace, storage)
     for number in range(30):
