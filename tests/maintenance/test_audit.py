@@ -114,12 +114,14 @@ async def test_malformed_descriptor_field_is_a_fault(client, filled, storage, fi
     assert await faults(filled, storage) == {(Fault.MALFORMED, None, LAYER)}
 
 
+@on_both_servers
 async def test_descriptor_key_of_wrong_type_is_a_fault(client, filled, storage):
     await client.delete(descriptor_key(LAYER))
     await client.set(descriptor_key(LAYER), "of another type")
     assert await faults(filled, storage) == {(Fault.MALFORMED, None, LAYER)}
 
 
+@on_both_servers
 async def test_malformed_repository_media_type_is_a_fault(client, filled, storage):
     await client.delete(override_key(NAME, LAYER))
     await client.set(override_key(NAME, LAYER), "of another type")
@@ -127,6 +129,7 @@ async def test_malformed_repository_media_type_is_a_fault(client, filled, storag
     assert await faults(filled, storage) == {(Fault.MALFORMED, NAME, LAYER), (Fault.MALFORMED, OTHER, LAYER)}
 
 
+@on_both_servers
 async def test_membership_key_of_wrong_type_is_a_fault(client, keyspace, storage):
     await client.set(membership_key(NAME), "of another type")
     report = await audited(keyspace, storage)
@@ -380,6 +383,7 @@ async def test_position_round_trips_through_its_text():
             Position.parse(text)
 
 
+@on_both_servers
 async def test_walk_resumes_at_a_position(client, keyspace):
     digests = await many(client)
     pages = keyspace.pages()
@@ -551,6 +555,7 @@ async def test_unreachable_server_is_waited_for_and_scanned_again(own_server, co
     assert set(truth.digests[len(first) :]) == set(digests)
 
 
+@on_both_servers
 async def test_unreachable_server_ends_the_audit_with_a_position(own_server):
     async with Redis.from_url(own_server.url, retry=Retry(NoBackoff(), 0)) as client:
         await many(client)
@@ -626,6 +631,7 @@ async def test_cancelled_audit_keeps_its_resume_position(client, keyspace):
     assert audit.report.position == place
 
 
+@on_both_servers
 async def test_keys_changing_during_the_walk_do_not_stop_it(client, keyspace):
     digests = await many(client, 1_000)
     audits = 0

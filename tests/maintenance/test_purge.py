@@ -59,6 +59,7 @@ async def test_full_purge_keeps_keys_outside_the_layout(client, shared):
     assert await client.hgetall(descriptor_key(LAYER)) == {b"of others": b"x"}
 
 
+@on_both_servers
 async def test_purge_removes_keys_of_wrong_type(client, keyspace):
     await client.set(descriptor_key(LAYER), "x")
     await client.set(membership_key(NAME), "x")

@@ -247,6 +247,7 @@ async def test_watch_without_info_rights_still_reports_changes(cache, opened, se
         assert rates.unreachable is rates.why_no_changes is None
 
 
+@on_both_servers
 async def test_watch_reports_a_wrong_password(opened, server, set_user):
     await set_user()
     url = f"redis://registry:wrong@127.0.0.1:{server.port}"
@@ -295,6 +296,7 @@ async def test_watch_follows_the_sentinel_master(sentinels, opened):
         await sums.until(descriptors=11, memberships=11, overrides=11)
 
 
+@on_both_servers
 async def test_leaving_a_watch_closes_its_connections(client, opened, server):
     before = await connections(client)
     async with Watch(opened(server.url), every=SOON) as watch:
