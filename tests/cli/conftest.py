@@ -5,8 +5,9 @@ import os
 import pytest
 
 from tests.support.cached_image import filled, keyspace, storage
+from tests.support.one_server import server
 
-__all__ = ["filled", "keyspace", "storage"]
+__all__ = ["filled", "keyspace", "server", "storage"]
 
 
 @pytest.fixture(autouse=True)

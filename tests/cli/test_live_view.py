@@ -19,7 +19,7 @@ def shown(rates):
     return [line.split() for line in capture.get().splitlines()]
 
 
-def test_the_table_has_a_line_for_each_rate():
+def test_table_has_one_line_for_each_rate():
     lines = shown(RATES)
     assert ["commands", "12,346"] in lines
     assert ["keys", "found", "0"] in lines
@@ -29,11 +29,11 @@ def test_the_table_has_a_line_for_each_rate():
     assert ["memory", "3.0", "MiB"] in lines
 
 
-def test_the_table_says_what_is_wrong_as_it_was_said():
+def test_table_shows_errors_verbatim():
     assert ["ConnectionError:", "[nobody]", "there"] in shown(AWAY)
 
 
-def test_lines_have_the_columns_of_their_header():
+def test_lines_match_the_columns_of_their_header():
     header = rates_header().split("\t")
     line = dict(zip(header, rates_line(RATES).split("\t"), strict=True))
     assert line["commands"] == "12345.6"
@@ -49,7 +49,7 @@ def test_lines_have_the_columns_of_their_header():
     }
 
 
-def test_data_can_be_written_as_json():
+def test_rates_can_be_serialized_as_json():
     data = json.loads(json.dumps(as_data(RATES)))
     assert data["scoped_stats"] == 0.25
     assert data["invalidations"] is None

@@ -99,7 +99,7 @@ def one_node(places: RegistryPlaces) -> dict:
     return client.connection_pool.connection_kwargs
 
 
-def test_a_configuration_of_2_8_names_a_folder_and_a_server(read):
+def test_configuration_2_8_gives_a_folder_and_one_server(read):
     places = read(V2)
     assert places == RegistryPlaces("file:///srv/registry", "", {}, "redis://:asecret@redis.example:7000/3")
     kwargs = one_node(places)
@@ -107,7 +107,7 @@ def test_a_configuration_of_2_8_names_a_folder_and_a_server(read):
     assert (kwargs.get("username"), kwargs["password"]) == (None, "asecret")
 
 
-def test_a_configuration_of_3_names_a_bucket_and_sentinels(read):
+def test_configuration_3_gives_a_bucket_and_sentinels(read):
     places = read(V3)
     assert (places.storage, places.root) == ("s3://blobs", "registry")
     assert open_storage(places).layout.base == "registry/docker/registry/v2"
@@ -124,7 +124,7 @@ def test_a_configuration_of_3_names_a_bucket_and_sentinels(read):
         assert their.items() >= {"username": "watcher", "password": SECRET, **files}.items()
 
 
-def test_what_is_not_configured_is_none(read):
+def test_absent_sections_give_none(read):
     assert read({}) == RegistryPlaces()
     assert read({"storage": None, "redis": None}) == RegistryPlaces()
     assert read({"storage": {"cache": {"blobdescriptor": "inmemory"}}, "redis": {}}) == RegistryPlaces()
@@ -145,7 +145,7 @@ def test_what_is_not_configured_is_none(read):
         ("[fd00::1]", ("fd00::1", 6379)),
     ],
 )
-def test_an_address_is_that_of_one_node(read, address, place):
+def test_one_address_gives_a_single_node(read, address, place):
     for redis in ({"addr": address}, {"addrs": [address]}, {"addr": address, "addrs": [address]}):
         places = read({"redis": redis})
         assert places.cache.startswith("redis://")
@@ -153,7 +153,7 @@ def test_an_address_is_that_of_one_node(read, address, place):
         assert (kwargs["host"], kwargs.get("port", 6379), kwargs["db"]) == (*place, 0)
 
 
-def test_many_addresses_are_those_of_a_cluster_which_has_no_databases(read):
+def test_several_addresses_give_a_cluster_without_database(read):
     places = read({"redis": {"addrs": ["10.0.0.1", "10.0.0.2:7000", "[::1]:7001"], "password": SPECIAL, "db": "4"}})
     client = client_from_url(places.cache)
     assert isinstance(client, RedisCluster)
@@ -162,14 +162,14 @@ def test_many_addresses_are_those_of_a_cluster_which_has_no_databases(read):
     assert nodes["10.0.0.1:6379"].connection_kwargs["password"] == SPECIAL
 
 
-def test_a_master_name_is_that_of_a_service_however_many_sentinels_there_are(read):
+def test_master_name_gives_sentinels_for_any_number_of_addresses(read):
     for addresses in (["one"], ["one", "two:1"]):
         places = read({"redis": {"addrs": addresses, "mastername": "a/b c"}})
         assert places.cache == f"redis+sentinel://{','.join(addresses)}/a%2Fb%20c/0"
         assert client_from_url(places.cache).connection_pool.service_name == "a/b c"
 
 
-def test_a_path_among_the_addresses_of_3_is_that_of_a_socket(read):
+def test_path_as_address_gives_a_unix_socket(read):
     places = read({"redis": {"addrs": ["/run/my redis.sock"], "password": SPECIAL, "db": "1"}})
     pool = client_from_url(places.cache).connection_pool
     assert pool.connection_class is UnixDomainSocketConnection
@@ -177,7 +177,7 @@ def test_a_path_among_the_addresses_of_3_is_that_of_a_socket(read):
 
 
 @pytest.mark.parametrize("text", [SPECIAL, "0123", "null ", "%41", "a b", "'\"", "${REDIS_PASSWORD}", "x" * 5000])
-def test_credentials_come_through_whatever_is_in_them(read, text):
+def test_credentials_with_special_characters_survive(read, text):
     credentials = {"username": text, "password": text, "sentinelusername": text, "sentinelpassword": text}
     kwargs = one_node(read({"redis": {"addr": "x", **credentials}}))
     assert (kwargs["username"], kwargs["password"]) == (text, text)
@@ -188,7 +188,7 @@ def test_credentials_come_through_whatever_is_in_them(read, text):
     assert (theirs["username"], theirs["password"]) == (text, text)
 
 
-def test_a_number_as_a_password_is_its_text(read):
+def test_numeric_password_keeps_its_text(read):
     assert one_node(read("version: 0.1\nredis: {addr: x, password: 0123}"))["password"] == "0123"
     assert one_node(read("version: 0.1\nredis: {addr: x, password: 1e3}"))["password"] == "1e3"
     assert one_node(read("version: 0.1\nredis: {addr: x, password: yes}"))["password"] == "yes"
@@ -196,12 +196,12 @@ def test_a_number_as_a_password_is_its_text(read):
     assert read("version: 0.1\nredis: {addr: x, password: ~}").cache == "redis://x/0"
 
 
-def test_without_a_password_a_username_is_not_used_as_with_go_redis(read):
+def test_username_without_password_is_ignored_like_go_redis(read):
     places = read({"redis": {"addrs": ["x"], "mastername": "m", "username": "u", "sentinelusername": "s"}})
     assert places.cache == "redis+sentinel://x/m/0"
 
 
-def test_tls_with_content_is_tls(read):
+def test_tls_settings_enable_tls(read):
     for tls in ({"clientcas": ["/ca"]}, {"rootcas": ["/ca"], "clientcas": ["/other", "/another"]}):
         pool = client_from_url(read({"redis": {"addrs": ["x"], "tls": tls}}).cache).connection_pool
         assert pool.connection_class is SSLConnection
@@ -213,14 +213,14 @@ def test_tls_with_content_is_tls(read):
 
 
 @pytest.mark.parametrize("tls", [None, {}, {"certificate": None, "clientcas": []}, {"enabled": "false"}])
-def test_tls_without_content_is_none(read, tls):
+def test_empty_tls_settings_do_not_enable_tls(read, tls):
     assert read({"redis": {"addrs": ["x"], "tls": tls}}).cache == "redis://x/0"
 
 
 # Storage
 
 
-def test_a_folder_is_opened_whatever_is_in_its_name(read, tmp_path):
+def test_folder_with_special_characters_is_opened(read, tmp_path):
     folder = tmp_path / "my registry%20#?"
     folder.mkdir()
     storage = open_storage(read({"storage": {"filesystem": {"rootdirectory": str(folder)}}}))
@@ -230,7 +230,7 @@ def test_a_folder_is_opened_whatever_is_in_its_name(read, tmp_path):
 
 
 @pytest.mark.parametrize("storage", ["filesystem", {"filesystem": None}, {"filesystem": {}, "delete": None}])
-def test_without_a_folder_it_is_distributions(read, storage):
+def test_default_folder_is_that_of_distribution(read, storage):
     assert read({"storage": storage}) == RegistryPlaces("file:///var/lib/registry")
 
 
@@ -238,7 +238,7 @@ S3 = {"bucket": "blobs", "region": "eu-central-1"}
 
 
 @pytest.mark.parametrize("driver", ["s3", "s3aws"])
-def test_a_bucket_of_s3_has_its_credentials_in_the_options(read, driver):
+def test_s3_credentials_become_store_options(read, driver):
     keys = {"accesskey": "0123", "secretkey": SECRET, "sessiontoken": "token"}
     places = read({"storage": {driver: {**S3, **keys, "rootdirectory": "/a/b"}}})
     assert (places.storage, places.root) == ("s3://blobs", "a/b")
@@ -248,7 +248,7 @@ def test_a_bucket_of_s3_has_its_credentials_in_the_options(read, driver):
     assert store.config == {"bucket": "blobs", "region": "eu-central-1", **given}
 
 
-def test_without_both_keys_credentials_are_left_to_the_environment(read):
+def test_incomplete_s3_keys_leave_credentials_to_the_environment(read):
     places = read({"storage": {"s3": {**S3, "accesskey": "key-id"}}})
     assert open_storage(places).store.config == {"bucket": "blobs", "region": "eu-central-1"}
 
@@ -266,7 +266,7 @@ def test_without_both_keys_credentials_are_left_to_the_environment(read):
         ({"regionendpoint": "http://minio:9000", "forcepathstyle": "no"}, "http://blobs.minio:9000", True),
     ],
 )
-def test_an_endpoint_has_a_scheme_and_maybe_the_bucket(read, parameters, endpoint, allow_http):
+def test_s3_endpoint_gets_a_scheme_and_path_style(read, parameters, endpoint, allow_http):
     places = read({"storage": {"s3": {"bucket": "blobs", **parameters}}})
     store = open_storage(places).store
     assert store.config["endpoint"] == endpoint
@@ -274,20 +274,20 @@ def test_an_endpoint_has_a_scheme_and_maybe_the_bucket(read, parameters, endpoin
     assert places.store_options["client_options"]["allow_http"] is allow_http
 
 
-def test_without_an_endpoint_the_bucket_may_be_in_the_host_as_well(read):
+def test_virtual_hosted_style_works_without_an_endpoint(read):
     options = read({"storage": {"s3": {**S3, "forcepathstyle": "false"}}}).store_options
     assert options["virtual_hosted_style_request"] is True
     assert "endpoint" not in options
 
 
 @pytest.mark.parametrize(("said", "accepted"), [("true", True), ("1", True), ("false", False), (None, False)])
-def test_certificates_go_unchecked_if_that_is_said(read, said, accepted):
+def test_skipverify_disables_certificate_checks(read, said, accepted):
     places = read({"storage": {"s3": {**S3, "skipverify": said}}})
     assert places.store_options["client_options"]["allow_invalid_certificates"] is accepted
     open_storage(places)
 
 
-def test_a_bucket_of_gcs_has_its_key_in_a_file_or_inline(read, tmp_path):
+def test_gcs_key_is_read_from_a_file_or_inline(read, tmp_path):
     key = {"gcs_base_url": "https://localhost", "disable_oauth": True, "client_email": "", "private_key": ""}
     keyfile = tmp_path / "key.json"
     keyfile.write_text(json.dumps({**key, "private_key_id": ""}))
@@ -318,7 +318,7 @@ AZURE = {"accountname": "account", "container": "blobs"}
         ),
     ],
 )
-def test_a_container_of_azure_has_its_account_in_the_options(read, parameters, options):
+def test_azure_account_becomes_store_options(read, parameters, options):
     places = read({"storage": {"azure": {**AZURE, **parameters, "rootdirectory": "/a"}}})
     assert (places.storage, places.root) == ("az://blobs", "a")
     store = open_storage(places).store
@@ -329,7 +329,7 @@ def test_a_container_of_azure_has_its_account_in_the_options(read, parameters, o
 # The environment
 
 
-def test_variables_override_what_the_file_says(read):
+def test_environment_variables_override_the_file(read):
     environment = {
         "REGISTRY_REDIS_ADDR": "other:1",
         "REGISTRY_REDIS_DB": "7",
@@ -341,7 +341,7 @@ def test_variables_override_what_the_file_says(read):
     assert read(V2, **environment) == RegistryPlaces("file:///elsewhere", cache="redis://:asecret@other:1/7")
 
 
-def test_variables_may_say_all_of_it(read):
+def test_environment_variables_alone_are_enough(read):
     environment = {
         "REGISTRY_STORAGE": "s3",
         "REGISTRY_STORAGE_S3_BUCKET": "blobs",
@@ -355,14 +355,14 @@ def test_variables_may_say_all_of_it(read):
     assert read(V2, **environment, REGISTRY_REDIS="{addrs: [x]}").storage == "s3://blobs"
 
 
-def test_a_variable_may_count_on_in_a_list(read):
+def test_environment_variables_index_into_lists(read):
     redis = {"redis": {"addrs": ["one", "two"]}}
     assert read(redis, REGISTRY_REDIS_ADDRS_0="x").cache == "redis+cluster://x,two"
     assert read(redis, REGISTRY_REDIS_ADDRS_2="x:1").cache == "redis+cluster://one,two,x:1"
     assert read({}, REGISTRY_REDIS_ADDRS_0="x").cache == "redis://x/0"
 
 
-def test_a_key_is_found_whatever_its_case_on_the_way_to_another(read):
+def test_environment_variables_match_keys_without_case(read):
     storage = {"storage": {"FileSystem": {"rootdirectory": "/a"}}}
     with pytest.raises(ConfigurationError, match="FileSystem"):
         read(storage, REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="/b")
@@ -385,18 +385,18 @@ def test_a_key_is_found_whatever_its_case_on_the_way_to_another(read):
         (SPECIAL, SPECIAL),
     ],
 )
-def test_a_password_from_the_environment_is_its_text_unless_it_is_quoted(read, value, password):
+def test_environment_password_is_literal_text_unless_quoted(read, value, password):
     assert one_node(read({"redis": {"addr": "x"}}, REGISTRY_REDIS_PASSWORD=value))["password"] == password
     keys = {"REGISTRY_STORAGE_S3_ACCESSKEY": value, "REGISTRY_STORAGE_S3_SECRETKEY": value}
     options = read({"storage": {"s3": S3}}, **keys).store_options
     assert (options["access_key_id"], options["secret_access_key"]) == (password, password)
 
 
-def test_an_empty_password_in_the_environment_takes_that_of_the_file_away(read):
+def test_empty_environment_password_removes_the_one_in_the_file(read):
     assert read(V2, REGISTRY_REDIS_PASSWORD="").cache == "redis://redis.example:7000/3"
 
 
-def test_what_kubernetes_says_of_a_service_called_registry_redis_is_not_for_the_registry(read):
+def test_kubernetes_service_variables_are_ignored(read):
     environment = {
         "REGISTRY_REDIS_PORT": "tcp://10.0.0.1:6379",
         "REGISTRY_REDIS_PORT_6379_TCP_ADDR": "10.0.0.1",
@@ -407,7 +407,7 @@ def test_what_kubernetes_says_of_a_service_called_registry_redis_is_not_for_the_
     assert read({}, **environment) == RegistryPlaces()
 
 
-def test_another_driver_in_the_environment_is_one_too_many_unless_it_replaces_the_files(read):
+def test_second_driver_must_replace_the_one_in_the_file(read):
     other = {"REGISTRY_STORAGE_S3_BUCKET": "blobs", "REGISTRY_STORAGE_S3_REGION": "eu-central-1"}
     with pytest.raises(ConfigurationError, match="not filesystem and s3: REGISTRY_STORAGE="):
         read(V2, **other)
@@ -441,7 +441,7 @@ def test_another_driver_in_the_environment_is_one_too_many_unless_it_replaces_th
         ("version: 0.1\nstorage: [filesystem]", "storage is a mapping"),
     ],
 )
-def test_what_is_no_configuration_is_refused(read, config, said):
+def test_invalid_configuration_documents_are_refused(read, config, said):
     with pytest.raises(ConfigurationError, match=said) as caught:
         read(config)
     assert "config.yml: " in str(caught.value)
@@ -477,7 +477,7 @@ def test_what_is_no_configuration_is_refused(read, config, said):
         ({"addr": "a", "tls": {"rootcas": ["/ca", "/other"]}}, "put all of them into one"),
     ],
 )
-def test_what_redis_cannot_be_is_refused_by_its_key(read, redis, said):
+def test_invalid_redis_settings_name_their_key(read, redis, said):
     with pytest.raises(ConfigurationError, match=said):
         read({"redis": redis})
 
@@ -502,12 +502,12 @@ def test_what_redis_cannot_be_is_refused_by_its_key(read, redis, said):
         ({"azure": {**AZURE, "credentials": []}}, "storage.azure.credentials is a mapping"),
     ],
 )
-def test_what_storage_cannot_be_is_refused_by_its_key(read, storage, said):
+def test_invalid_storage_settings_name_their_key(read, storage, said):
     with pytest.raises(ConfigurationError, match=said):
         read({"storage": storage})
 
 
-def test_a_variable_that_is_no_yaml_is_named(read):
+def test_malformed_environment_variable_is_named(read):
     with pytest.raises(ConfigurationError, match="REGISTRY_STORAGE_S3_BUCKET in the environment is not YAML"):
         read(V3, REGISTRY_STORAGE_S3_BUCKET="[" + SECRET)
     with pytest.raises(ConfigurationError, match="REGISTRY_REDIS_PASSWORD in the environment is not YAML"):
@@ -515,14 +515,14 @@ def test_a_variable_that_is_no_yaml_is_named(read):
 
 
 @pytest.mark.parametrize("name", ["missing.yml", ".", "a\0b", "x" * 5000])
-def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
+def test_unreadable_file_is_named(tmp_path, name):
     with pytest.raises(ConfigurationError) as caught:
         read_registry_config(tmp_path / name, {})
     assert str(tmp_path) in str(caught.value)
     assert len(str(caught.value)) < 400
 
 
-def test_many_aliases_are_no_more_than_what_they_stand_for(read):
+def test_nested_yaml_aliases_are_not_expanded(read):
     levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 60)]
     levels += ["version: 0.1", "storage: {s3: {bucket: *a59}}"]
@@ -546,7 +546,7 @@ SECRETS = {
 }
 
 
-def test_no_representation_shows_a_secret(read):
+def test_representations_hide_secrets(read):
     azure = {"storage": {"azure": {**AZURE, "accountkey": SECRET}}, "redis": {"addr": "x", "password": SECRET}}
     for config in (SECRETS, azure):
         places = read(config)
@@ -584,7 +584,7 @@ def test_no_representation_shows_a_secret(read):
         f"version: 0.1\nredis: {{password: {SECRET}\x01}}",
     ],
 )
-def test_no_error_repeats_a_secret(read, config):
+def test_errors_hide_secrets(read, config):
     with pytest.raises(ConfigurationError) as caught:
         read(config)
     assert SECRET not in str(caught.value)
@@ -633,7 +633,7 @@ variables = st.lists(st.sampled_from(KEYS).map(str.upper), min_size=1, max_size=
     st.dictionaries(st.sampled_from(["redis", "storage"]), documents),
     st.dictionaries(variables, texts | st.sampled_from(["[x, y]", "{addr: x}", "[", "'", "~"]), max_size=5),
 )
-def test_any_document_is_read_or_refused(rest, sections, environment):
+def test_any_document_is_accepted_or_refused(rest, sections, environment):
     try:
         places = places_of({**rest, **sections, "version": "0.1"}, environment)
     except ConfigurationError:
@@ -657,7 +657,7 @@ redis_sections = st.fixed_dictionaries(
 
 
 @given(redis_sections)
-def test_any_credentials_make_a_url_that_says_the_same(redis):
+def test_any_credentials_survive_the_cache_url(redis):
     places = places_of({"version": "0.1", "redis": redis}, {})
     client = client_from_url(places.cache)
     if isinstance(client, RedisCluster):
@@ -673,7 +673,7 @@ def test_any_credentials_make_a_url_that_says_the_same(redis):
 
 
 @given(source=st.binary(max_size=60) | st.text("[]{}&*!|>'\"%@`-:#,? \n\tax0", max_size=60).map(str.encode))
-def test_any_file_is_read_or_refused(tmp_path_factory, source):
+def test_any_file_is_accepted_or_refused(tmp_path_factory, source):
     path = tmp_path_factory.getbasetemp() / "any.yml"
     path.write_bytes(b"version: 0.1\n" + source)
     with suppress(ConfigurationError):

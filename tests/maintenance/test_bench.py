@@ -12,12 +12,15 @@ from redis.asyncio.cluster import RedisCluster
 
 from aioblobcache import CacheUnavailableError, ConfigurationError
 from aioblobcache.conformance import descriptor_of
+from aioblobcache.maintenance import bench as bench_module
 from aioblobcache.maintenance.bench import Measured, WrongAnswerError, measure
 from aioblobcache.maintenance.callers import NOBODYS, ask_pipeline, ask_repository
 from aioblobcache.redis.client import client_from_url, close_client
 from aioblobcache.redis.keys import membership_key
+from tests.support.internals import set_limits
+from tests.support.one_server import on_both_servers
 from tests.support.ports import free_port
-from tests.support.servers import REDIS, RedisServer, running
+from tests.support.servers import REDIS, RedisServer, running, stopped
 from tests.support.waiting import until_server_says
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +28,12 @@ pytestmark = pytest.mark.anyio
 PASSWORD = "s3cr3t-pa55"
 SHORT = 0.2
 FEW = 8
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Give a measurement more time to connect: the machine may be busy."""
+    set_limits(monkeypatch, bench_module, TIMEOUT=20.0)
 
 
 @pytest.fixture
@@ -51,10 +60,11 @@ async def calls(client):
     return {name: told["calls"] for name, told in (await client.info("commandstats")).items()}
 
 
-async def test_what_was_measured_is_what_the_server_was_asked(client, measured):
-    before = (await calls(client)).get("cmdstat_sismember", 0)
+@on_both_servers
+async def test_measured_questions_match_the_server_counters(client, measured):
+    await client.config_resetstat()
     result = await measure(measured, seconds=SHORT, callers=FEW)
-    assert (await calls(client))["cmdstat_sismember"] - before == result.questions
+    assert (await calls(client))["cmdstat_sismember"] == result.questions
     assert result.callers == FEW
     assert 0 < result.p50 <= result.p99
     assert result.alone > 1
@@ -62,13 +72,14 @@ async def test_what_was_measured_is_what_the_server_was_asked(client, measured):
     assert result.busy > 0
 
 
-async def test_nothing_is_left_behind(client, measured, server):
+@on_both_servers
+async def test_measurement_writes_nothing_and_closes_its_connections(client, measured, server):
     await client.set("other", "x")
     await client.script_flush()
     before = await connections(client)
-    commands = await calls(client)
+    await client.config_resetstat()
     await measure(measured, seconds=SHORT, callers=FEW)
-    asked = {name for name, count in (await calls(client)).items() if count != commands.get(name)}
+    asked = (await calls(client)).keys() - {"cmdstat_config|resetstat"}
     assert asked <= {f"cmdstat_{name}" for name in ("sismember", "hmget", "hget", "hello", "select", "info")} | {
         "cmdstat_client|list",
         "cmdstat_client|setinfo",
@@ -78,28 +89,34 @@ async def test_nothing_is_left_behind(client, measured, server):
     await until_connections_are(client, before)
 
 
-async def test_it_takes_the_time_that_it_was_given(measured):
+async def test_measurement_lasts_at_least_the_given_seconds(measured):
+    """At least: how much longer depends on what else the machine does."""
     began = time.monotonic()
-    await measure(measured, seconds=1.0, callers=FEW)
-    assert 1.0 <= time.monotonic() - began <= 2.0
+    await measure(measured, seconds=0.5, callers=FEW)
+    assert time.monotonic() - began >= 0.5
 
 
-async def test_the_callers_client_may_decode(client, server):
+@on_both_servers
+async def test_measurement_works_with_a_decoding_client(client, server):
     async with Redis.from_url(server.url, decode_responses=True, protocol=3) as decoding:
         assert (await measure(decoding, seconds=SHORT, callers=FEW)).pipeline > 1
 
 
-async def test_the_right_to_read_is_enough(client, server):
+@on_both_servers
+async def test_measurement_needs_only_read_commands(client, server):
     rules = ("-@all", "+sismember", "+hmget", "+hget", "+select", "~blobs::*", "~repository::*")
     await client.execute_command("ACL", "SETUSER", "registry", "reset", "on", f">{PASSWORD}", *rules)
-    await client.execute_command("ACL", "LOG", "RESET")
-    async with Redis.from_url(f"redis://registry:{PASSWORD}@127.0.0.1:{server.port}") as reading:
-        await measure(reading, seconds=SHORT, callers=FEW)
-    refused = {entry["object"] for entry in await client.acl_log()}
+    try:
+        await client.execute_command("ACL", "LOG", "RESET")
+        async with Redis.from_url(f"redis://registry:{PASSWORD}@127.0.0.1:{server.port}") as reading:
+            await measure(reading, seconds=SHORT, callers=FEW)
+        refused = {entry["object"] for entry in await client.acl_log()}
+    finally:
+        await client.acl_deluser("registry")
     assert refused <= {"client|setinfo"}  # by redis-py itself, which does not mind
 
 
-async def test_in_a_cluster_there_is_no_pipeline_to_compare_with(cluster):
+async def test_cluster_measurement_has_no_pipeline_figure(cluster):
     async with RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as client:
         result = await measure(client, seconds=SHORT, callers=FEW)
     assert result.pipeline is None
@@ -109,13 +126,13 @@ async def test_in_a_cluster_there_is_no_pipeline_to_compare_with(cluster):
             assert plain.dbsize() == 0
 
 
-async def test_the_master_of_a_service_can_be_measured(sentinels):
+async def test_sentinel_master_can_be_measured(sentinels):
     client = client_from_url(sentinels.url)
     assert (await measure(client, seconds=SHORT, callers=FEW)).pipeline > 1
     await close_client(client)
 
 
-async def test_without_resp3_it_is_measured_as_it_is(tmp_path):
+async def test_measurement_works_without_resp3(tmp_path):
     server = RedisServer(REDIS, tmp_path, "--rename-command", "HELLO", "")
     with running(server):
         async with Redis.from_url(server.url, protocol=2) as client:
@@ -123,10 +140,10 @@ async def test_without_resp3_it_is_measured_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.005, 0.05, 0.2])
-async def test_cancelled_it_closes_its_connections(client, measured, delay):
+async def test_cancelled_measurement_closes_its_connections(client, measured, delay):
     """At any moment: while it connects, and by each of the ways to ask."""
     before = await connections(client)
-    measuring = asyncio.create_task(measure(measured, seconds=3.0, callers=FEW))
+    measuring = asyncio.create_task(measure(measured, seconds=60.0, callers=FEW))
     await asyncio.sleep(delay)
     measuring.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -134,7 +151,7 @@ async def test_cancelled_it_closes_its_connections(client, measured, delay):
     await until_connections_are(client, before)
 
 
-async def test_a_server_that_is_down_is_unavailable():
+async def test_measuring_an_unreachable_server_fails_without_secrets():
     async with Redis(port=free_port(), password=PASSWORD) as client:
         with pytest.raises(CacheUnavailableError) as caught:
             await measure(client, callers=FEW)
@@ -142,11 +159,11 @@ async def test_a_server_that_is_down_is_unavailable():
 
 
 @pytest.mark.parametrize("kind", ["valkey", REDIS])
-async def test_a_server_that_is_killed_meanwhile_is_unavailable(tmp_path, kind):
+async def test_server_killed_during_a_measurement_is_unavailable(tmp_path, kind):
     server = RedisServer(kind, tmp_path)
     with running(server):
         async with Redis(port=server.port) as client:
-            measuring = asyncio.create_task(measure(client, seconds=5.0, callers=FEW))
+            measuring = asyncio.create_task(measure(client, seconds=60.0, callers=FEW))
 
             async def is_under_way():
                 return (await calls(client)).get("cmdstat_sismember", 0) > 100
@@ -158,23 +175,21 @@ async def test_a_server_that_is_killed_meanwhile_is_unavailable(tmp_path, kind):
             assert caught.value.__cause__ is not None
 
 
-async def test_a_server_that_hangs_does_not_make_it_last(client, measured):
-    await client.execute_command("CLIENT", "PAUSE", 3_000, "ALL")
-    began = time.monotonic()
-    with pytest.raises(CacheUnavailableError, match="no answer in time"):
-        await measure(measured, seconds=SHORT, callers=FEW)
-    assert time.monotonic() - began < SHORT + 1.5
-    assert asyncio.current_task().cancelling() == 0
-    await client.execute_command("CLIENT", "UNPAUSE")
+async def test_hanging_server_ends_the_measurement(measured, server, monkeypatch):
+    set_limits(monkeypatch, bench_module, TIMEOUT=0.2)
+    with stopped(server):
+        with pytest.raises(CacheUnavailableError, match="no answer in time"):
+            await measure(measured, seconds=SHORT, callers=FEW)
+        assert asyncio.current_task().cancelling() == 0
 
 
-async def test_any_other_answer_than_unknown_is_an_error(client, measured):
+async def test_malformed_answer_fails_the_measurement(client, measured):
     await client.set(membership_key(NOBODYS), "of another type")
     with pytest.raises(WrongAnswerError, match="is malformed"):
         await measure(measured, seconds=SHORT, callers=FEW)
 
 
-async def test_a_descriptor_of_nobodys_blob_is_an_error_by_either_way(client, cache):
+async def test_known_probe_blob_fails_the_measurement(client, cache):
     blob = descriptor_of("nobody's")
     repository = cache.repository_scoped(NOBODYS)
     await repository.set_descriptor(blob.digest, blob)
@@ -184,7 +199,7 @@ async def test_a_descriptor_of_nobodys_blob_is_an_error_by_either_way(client, ca
 
 
 @pytest.mark.parametrize("kind", ["valkey", REDIS])
-async def test_a_server_that_takes_no_more_connections_is_unavailable(tmp_path, kind):
+async def test_connection_limit_makes_a_measurement_unavailable(tmp_path, kind):
     server = RedisServer(kind, tmp_path, "--maxclients", "4")
     with running(server):
         client = client_from_url(server.url)
@@ -194,7 +209,7 @@ async def test_a_server_that_takes_no_more_connections_is_unavailable(tmp_path, 
 
 
 @pytest.mark.parametrize("options", [{"seconds": 0}, {"seconds": "3"}, {"callers": 1}, {"callers": 2.5}])
-async def test_numbers_that_cannot_be_used_are_refused(measured, options):
+async def test_invalid_measurement_options_are_refused(measured, options):
     with pytest.raises(ConfigurationError):
         await measure(measured, **options)
 
@@ -211,7 +226,7 @@ RESULT = Measured(
 )
 
 
-def test_in_words():
+def test_result_of_a_fast_server_in_words():
     assert RESULT.in_words() == [
         "One question alone takes 0.12 ms (p99 0.30 ms).",
         "With 128 callers this process asks 131,000 times a second: 15 times what redis-py's pipeline does (8,720).",
@@ -219,7 +234,7 @@ def test_in_words():
     ]
 
 
-def test_in_words_of_a_far_cluster():
+def test_result_of_a_distant_cluster_in_words():
     result = attrs.evolve(RESULT, p50=0.0123, p99=0.1, together=95.5, pipeline=None, busy=0.4)
     assert result.in_words() == [
         "One question alone takes 12.30 ms (p99 100.00 ms).",
@@ -228,5 +243,5 @@ def test_in_words_of_a_far_cluster():
     ]
 
 
-def test_in_words_of_less_than_ten_times():
+def test_ratio_below_ten_has_one_decimal():
     assert ": 1.8 times what" in attrs.evolve(RESULT, pipeline=72_000.0).in_words()[1]

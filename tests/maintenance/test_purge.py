@@ -9,6 +9,7 @@ from aioblobcache import CacheUnavailableError, Digest, InvalidDigestError, Repo
 from aioblobcache.maintenance import Keyspace, purge_all, purge_digest, purge_repository
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 from tests.support.cached_image import IMAGE, LAYER, NAME, OTHER
+from tests.support.one_server import on_both_servers
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +34,7 @@ async def keys(client):
     return {key async for key in client.scan_iter() if not key.startswith(b"aioblobcache::")}
 
 
-async def test_a_repository_is_forgotten_with_its_members_descriptors(client, shared):
+async def test_repository_purge_removes_memberships_overrides_and_descriptors(client, shared):
     report = await purge_repository(shared, NAME)
     assert (report.descriptors, report.members, report.overrides) == (4, 4, 4)
     left = {membership_key(OTHER), *(override_key(OTHER, digest) for digest in IMAGE.content), descriptor_key(LAYER)}
@@ -41,7 +42,7 @@ async def test_a_repository_is_forgotten_with_its_members_descriptors(client, sh
     assert await client.hgetall(descriptor_key(LAYER)) == {b"of others": b"x"}
 
 
-async def test_a_blob_is_forgotten_everywhere(client, shared):
+async def test_digest_purge_removes_the_blob_from_every_repository(client, shared):
     before = await keys(client)
     report = await purge_digest(shared, LAYER)
     assert (report.descriptors, report.members, report.overrides) == (1, 2, 2)
@@ -50,14 +51,16 @@ async def test_a_blob_is_forgotten_everywhere(client, shared):
     assert not await client.sismember(membership_key(NAME), LAYER)
 
 
-async def test_everything_is_forgotten_but_what_is_of_others(client, shared):
+@on_both_servers
+async def test_full_purge_keeps_keys_outside_the_layout(client, shared):
     report = await purge_all(shared)
     assert (report.descriptors, report.members, report.overrides) == (4, 2, 8)
     assert await keys(client) == {*OTHERS, descriptor_key(LAYER)}
     assert await client.hgetall(descriptor_key(LAYER)) == {b"of others": b"x"}
 
 
-async def test_keys_of_another_type_are_forgotten_too(client, keyspace):
+@on_both_servers
+async def test_purge_removes_keys_of_wrong_type(client, keyspace):
     await client.set(descriptor_key(LAYER), "x")
     await client.set(membership_key(NAME), "x")
     await client.sadd(override_key(NAME, LAYER), "x")
@@ -71,13 +74,14 @@ async def test_keys_of_another_type_are_forgotten_too(client, keyspace):
     assert await keys(client) == set()
 
 
-async def test_members_that_are_no_digests_go_with_the_repository(client, keyspace):
+async def test_repository_purge_removes_members_that_are_not_digests(client, keyspace):
     await client.sadd(membership_key(NAME), "x", "y")
     await purge_repository(keyspace, NAME)
     assert await keys(client) == set()
 
 
-async def test_what_the_server_refuses_is_not_taken_for_nothing(client, server, filled):
+@on_both_servers
+async def test_refused_removal_is_raised(client, server, filled):
     await client.acl_setuser("weak", enabled=True, passwords=["+weak"], keys=["*"], commands=["+@all", "-hdel"])
     try:
         async with Redis(port=server.port, username="weak", password="weak") as weak, Keyspace(weak) as keyspace:
@@ -88,16 +92,20 @@ async def test_what_the_server_refuses_is_not_taken_for_nothing(client, server, 
     assert await client.exists(descriptor_key(LAYER))
 
 
-async def test_many_members_are_forgotten_in_pieces(client, keyspace):
+@on_both_servers
+async def test_repository_purge_works_in_bounded_batches(client, keyspace):
     digests = [Digest.of(f"{number}".encode()) for number in range(3_000)]
     await client.sadd(membership_key(NAME), *digests)
-    await purge_repository(keyspace, NAME)
+    await client.config_resetstat()
+    report = await purge_repository(keyspace, NAME)
+    assert report.members == 3_000
+    calls = {name: told["calls"] for name, told in (await client.info("commandstats")).items()}
     assert await keys(client) == set()
-    lines = await client.info("commandstats")
-    assert "cmdstat_keys" not in lines
+    assert calls["cmdstat_sscan"] >= calls["cmdstat_srem"] >= 10  # of some hundred members each
+    assert calls.keys().isdisjoint({"cmdstat_keys", "cmdstat_smembers"})
 
 
-async def test_no_digest_and_no_name_are_refused(keyspace):
+async def test_purge_refuses_an_invalid_digest_or_name(keyspace):
     with pytest.raises(InvalidDigestError):
         await purge_digest(keyspace, "nonsense")
     with pytest.raises(RepositoryNameError):

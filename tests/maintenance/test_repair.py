@@ -25,6 +25,7 @@ from aioblobcache.redis.keys import descriptor_guard_key, descriptor_key, member
 from aioblobcache.storage import RegistryStorage
 from tests.support.cached_image import CONFIG, IMAGE, LAYER, NAME, OTHER, lose
 from tests.support.internals import read_storage_through
+from tests.support.one_server import on_both_servers
 from tests.support.stores import S3Server
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +46,8 @@ async def contents(client):
     return found
 
 
-async def test_what_is_wrong_is_removed_and_nothing_else(client, filled, storage):
+@on_both_servers
+async def test_repair_removes_the_faults_and_nothing_else(client, filled, storage):
     lose(storage, LAYER)
     before = await contents(client)
     audit = await audited(filled, StorageTruth(storage))
@@ -61,7 +63,7 @@ async def test_what_is_wrong_is_removed_and_nothing_else(client, filled, storage
     assert (await audited(filled, StorageTruth(storage))).report.faults == []
 
 
-async def test_a_removal_leaves_a_tombstone_and_the_next_stat_fills(client, filled, storage):
+async def test_repair_leaves_a_tombstone_and_an_unknown_blob(client, filled, storage):
     await client.hset(descriptor_key(LAYER), "size", 1)
     audit = await audited(filled, StorageTruth(storage))
     assert (await repair(audit, filled, most=1)).removed == 1
@@ -70,7 +72,8 @@ async def test_a_removal_leaves_a_tombstone_and_the_next_stat_fills(client, fill
         await filled.cache.stat(LAYER)
 
 
-async def test_in_a_repository_both_guards_are_buried(client, filled, storage):
+@on_both_servers
+async def test_repository_repair_leaves_tombstones_in_all_guards(client, filled, storage):
     lose(storage, LAYER)
     await client.delete(descriptor_key(LAYER))
     audit = await audited(filled, StorageTruth(storage))
@@ -79,14 +82,14 @@ async def test_in_a_repository_both_guards_are_buried(client, filled, storage):
         assert (await client.get(guard)).startswith(b"tombstone:")
 
 
-async def test_members_of_another_type_are_removed(client, keyspace, storage):
+async def test_repair_removes_a_membership_key_of_wrong_type(client, keyspace, storage):
     await client.set(membership_key(NAME), "of another type")
     audit = await audited(keyspace, StorageTruth(storage))
     assert (await repair(audit, keyspace, most=1)).removed == 1
     assert not await client.exists(membership_key(NAME))
 
 
-async def test_what_storage_has_again_right_before_is_left(client, filled, storage):
+async def test_repair_keeps_entries_that_became_correct(client, filled, storage):
     lose(storage, LAYER)
     audit = await audited(filled, StorageTruth(storage))
     path = storage.store.prefix / storage.layout.data(LAYER)
@@ -97,7 +100,7 @@ async def test_what_storage_has_again_right_before_is_left(client, filled, stora
     assert await contents(client) == before
 
 
-async def test_no_more_is_removed_than_was_permitted(filled, storage):
+async def test_repair_removes_at_most_the_permitted_number(filled, storage):
     lose(storage, LAYER)
     lose(storage, CONFIG)
     audit = await audited(filled, StorageTruth(storage))
@@ -107,7 +110,7 @@ async def test_no_more_is_removed_than_was_permitted(filled, storage):
     assert (await repair(again, filled, most=10)).removed == 4
 
 
-async def test_a_repair_can_be_stopped_and_done_again(filled, storage):
+async def test_cancelled_repair_can_be_run_again(filled, storage):
     lose(storage, LAYER)
     audit = await audited(filled, StorageTruth(storage))
     report = RepairReport()
@@ -125,7 +128,7 @@ async def test_a_repair_can_be_stopped_and_done_again(filled, storage):
     assert (await audited(filled, StorageTruth(storage))).report.faults == []
 
 
-async def test_what_storage_cannot_tell_right_before_is_left(client, filled, storage):
+async def test_repair_keeps_entries_that_storage_cannot_verify(client, filled, storage):
     lose(storage, LAYER)
     audit = await audited(filled, StorageTruth(storage))
     with S3Server() as s3:
@@ -142,7 +145,7 @@ async def test_what_storage_cannot_tell_right_before_is_left(client, filled, sto
 
 
 @pytest.mark.parametrize("most", [None, 2])
-async def test_another_registrys_storage_empties_no_cache(client, filled, tmp_path, most):
+async def test_safety_limit_refuses_another_registrys_storage(client, filled, tmp_path, most):
     """Each of the many entries looks wrong there."""
     other = RegistryStorage(LocalStore(tmp_path / "storage-of-another", mkdir=True))
     before = await contents(client)
@@ -163,7 +166,7 @@ def report_of(faults, checked, not_told=0):
     return report
 
 
-def test_a_tenth_is_not_more_than_a_tenth():
+def test_safety_limit_allows_exactly_a_tenth():
     require_few_faults(report_of(10, 100), None)
     with pytest.raises(RepairRefusedError, match="11 of 100"):
         require_few_faults(report_of(11, 100), None)
@@ -172,24 +175,24 @@ def test_a_tenth_is_not_more_than_a_tenth():
 
 
 @pytest.mark.parametrize("most", [None, 1_000])
-def test_a_storage_of_which_much_cannot_be_told_is_no_judge(most):
+def test_many_unverified_entries_refuse_the_repair(most):
     require_few_faults(report_of(1, 100, not_told=10), most)
     with pytest.raises(RepairRefusedError, match="could not tell of 50 of 100"):
         require_few_faults(report_of(1, 100, not_told=50), most)
 
 
-async def test_a_storage_without_repositories_is_refused():
+async def test_storage_without_repositories_is_refused():
     with pytest.raises(RepairRefusedError, match="no repository below docker/registry/v2/repositories"):
         await require_registry(RegistryStorage(MemoryStore()))
 
 
-async def test_another_root_is_refused(storage):
+async def test_wrong_storage_root_is_refused(storage):
     await require_registry(storage)
     with pytest.raises(RepairRefusedError, match="no repository below elsewhere/"):
         await require_registry(RegistryStorage(storage.store, "elsewhere"))
 
 
-async def test_a_storage_that_cannot_be_listed_is_refused():
+async def test_unlistable_storage_is_refused():
     with S3Server() as s3:
         storage = RegistryStorage(s3.open(s3.make_bucket()))
         s3.refuse(lambda request: True)

@@ -10,12 +10,14 @@ from aioblobcache.maintenance import Keyspace, explain, survey
 from aioblobcache.redis.client import client_from_url, close_client
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
 from tests.support.cached_image import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER
+from tests.support.one_server import on_both_servers
 from tests.support.servers import VALKEY
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_is_there_is_counted_by_kind(client, server, filled):
+@on_both_servers
+async def test_survey_counts_keys_by_kind(client, server, filled):
     await client.hset(descriptor_key(Digest.of(b"old")), mapping={"digest": Digest.of(b"old"), "length": 3})
     await client.hset(descriptor_key(CONFIG), "size", "abc")
     await client.expire(descriptor_key(LAYER), 1_000)
@@ -40,7 +42,8 @@ async def test_what_is_there_is_counted_by_kind(client, server, filled):
     assert "cannot be read" in said
 
 
-async def test_an_eviction_policy_that_takes_guards_first_is_said(client, keyspace):
+@on_both_servers
+async def test_survey_warns_of_a_volatile_eviction_policy(client, keyspace):
     before = await client.config_get("maxmemory*")
     try:
         await client.config_set("maxmemory", "1gb")
@@ -53,7 +56,7 @@ async def test_an_eviction_policy_that_takes_guards_first_is_said(client, keyspa
         await client.config_set("maxmemory-policy", before["maxmemory-policy"])
 
 
-async def test_a_cluster_is_surveyed_as_a_whole(cluster):
+async def test_survey_covers_all_nodes_of_a_cluster(cluster):
     client = client_from_url(cluster.url)
     try:
         async with Keyspace(client) as keyspace:
@@ -69,7 +72,8 @@ async def test_a_cluster_is_surveyed_as_a_whole(cluster):
 # --- why an answer is what it is -------------------------------------------------------------------
 
 
-async def test_an_answer_is_explained_by_its_keys(filled):
+@on_both_servers
+async def test_hit_is_explained_by_its_keys(filled):
     found = await explain(filled, NAME, MANIFEST)
     assert found.descriptor == IMAGE.manifest
     says = {state.key: state.says for state in found.keys}
@@ -91,14 +95,15 @@ async def test_an_answer_is_explained_by_its_keys(filled):
         (lambda client: client.hset(descriptor_key(LAYER), "size", "abc"), "malformed: size is b'abc'"),
     ],
 )
-async def test_a_miss_is_explained(client, filled, damage, why):
+async def test_miss_is_explained_by_what_is_absent(client, filled, damage, why):
     await damage(client)
     found = await explain(filled, NAME, LAYER)
     assert found.descriptor is None
     assert why in found.why
 
 
-async def test_other_types_and_odd_values_are_shown_as_such(client, keyspace):
+@on_both_servers
+async def test_explanation_escapes_values_and_names_wrong_types(client, keyspace):
     await client.set(descriptor_key(LAYER), "x")
     await client.hset(override_key(NAME, LAYER), "mediatype", "a\x1b[31mb")
     await client.set(membership_key(NAME), "x")
@@ -111,21 +116,22 @@ async def test_other_types_and_odd_values_are_shown_as_such(client, keyspace):
     assert "of another type" in found.why
 
 
-async def test_a_global_miss_and_a_tombstone(filled):
+async def test_explanation_of_a_cleared_blob_shows_its_tombstone(filled):
     await filled.clear(OTHER, LAYER)
     found = await explain(filled, None, LAYER)
     assert (found.descriptor, found.why) == (None, "there is no descriptor with digest and size")
     assert found.keys[-1].says == "tombstone"
 
 
-async def test_nonsense_is_refused(keyspace):
+async def test_explain_refuses_an_invalid_digest_or_name(keyspace):
     with pytest.raises(InvalidDigestError):
         await explain(keyspace, None, "nonsense")
     with pytest.raises(RepositoryNameError):
         await explain(keyspace, "Nonsense", LAYER)
 
 
-async def test_what_the_server_refuses_is_no_explanation(client, server, filled):
+@on_both_servers
+async def test_refused_command_fails_the_explanation(client, server, filled):
     await client.acl_setuser("weak", enabled=True, passwords=["+weak"], keys=["*"], commands=["+@all", "-sismember"])
     try:
         async with Redis(port=server.port, username="weak", password="weak") as weak, Keyspace(weak) as keyspace:

@@ -7,13 +7,16 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from aioblobcache import BlobUnknownError, ConfigurationError, Descriptor, Digest, StorageError
+from aioblobcache import BlobUnknownError, ConfigurationError, Descriptor, StorageError
 from aioblobcache.cli.sample import build_image, store_image
 from aioblobcache.maintenance import Audit, AuditOptions, Keyspace, StorageTruth, Warm, WarmOptions
+from aioblobcache.maintenance import warm as warm_module
 from aioblobcache.media_types import OCTET_STREAM
-from aioblobcache.redis.keys import descriptor_key
-from aioblobcache.storage import LinkedBlobs, RegistryStorage
+from aioblobcache.redis.keys import descriptor_guard_key, descriptor_key, membership_guard_key
+from aioblobcache.storage import LinkedBlobs, LinkedManifests, RegistryStorage
 from tests.support.cached_image import CONFIG, IMAGE, LAYER, MANIFEST, NAME, OTHER, lose
+from tests.support.internals import set_limits
+from tests.support.one_server import on_both_servers
 from tests.support.servers import RedisServer, running
 from tests.support.stores import S3Server
 from tests.support.waiting import until
@@ -23,7 +26,8 @@ pytestmark = pytest.mark.anyio
 AT_ONCE = WarmOptions(look_again_after=0)
 
 
-async def test_a_warm_cache_knows_all_that_storage_links(keyspace, storage):
+@on_both_servers
+async def test_warm_up_fills_every_linked_blob(keyspace, storage):
     report = await Warm(keyspace, storage, AT_ONCE).run()
     assert report.is_complete
     assert (report.repositories, report.seen, report.filled, report.known) == (2, 8, 8, 0)
@@ -35,36 +39,55 @@ async def test_a_warm_cache_knows_all_that_storage_links(keyspace, storage):
     assert (await Audit(keyspace, StorageTruth(storage), AuditOptions(confirm_after=0)).run()).faults == []
 
 
-async def test_what_is_known_stays_as_it_is(client, filled, storage):
+async def test_warm_up_keeps_known_entries(client, filled, storage):
     await client.hset(descriptor_key(LAYER), "mediatype", "a/b")
     report = await Warm(filled, storage, AT_ONCE).run()
     assert (report.filled, report.known) == (0, 8)
     assert (await filled.cache.stat(LAYER)).media_type == "a/b"
 
 
-async def test_what_was_cleared_lately_is_left_alone(keyspace, filled, storage):
+async def test_warm_up_does_not_fill_recently_cleared_blobs(keyspace, filled, storage):
     for name in (NAME, OTHER):
         await filled.clear(name, LAYER)
     report = await Warm(filled, storage, AT_ONCE).run()
     assert (report.filled, report.refused) == (0, 2)
 
 
-async def test_links_without_data_are_counted(keyspace, storage):
+async def test_clear_after_the_storage_read_refuses_the_fill(client, keyspace, storage, monkeypatch):
+    """The tombstone expires before the fill: only a token taken before the storage read tells that it was there."""
+
+    def clear_after(read):
+        async def stat(self, digest):
+            found = await read(self, digest)
+            await keyspace.clear(NAME, digest)
+            await client.delete(descriptor_guard_key(digest), membership_guard_key(NAME, digest))
+            return found
+
+        return stat
+
+    for links in (LinkedBlobs, LinkedManifests):
+        monkeypatch.setattr(links, "stat", clear_after(links.stat))
+    report = await Warm(keyspace, storage, WarmOptions(repositories=NAME, look_again_after=0)).run()
+    assert (report.seen, report.filled, report.refused) == (4, 0, 4)
+    assert await keyspace.cache.repository_scoped(NAME).stat_many([*IMAGE.content]) == {}
+
+
+async def test_links_without_data_are_counted_as_absent(keyspace, storage):
     lose(storage, LAYER)
     report = await Warm(keyspace, storage, AT_ONCE).run()
     assert (report.filled, report.absent) == (6, 2)
 
 
-async def test_only_the_repositories_that_match(keyspace, storage):
+async def test_repository_pattern_limits_the_warm_up(keyspace, storage):
     report = await Warm(keyspace, storage, WarmOptions(repositories="*/other", look_again_after=0)).run()
     assert (report.repositories, report.filled) == (1, 4)
     with pytest.raises(BlobUnknownError):
         await keyspace.cache.repository_scoped(NAME).stat(LAYER)
 
 
-async def test_what_vanishes_before_the_second_look_is_cleared(keyspace, storage):
+async def test_blob_deleted_before_the_second_look_is_cleared(keyspace, storage):
     """A garbage collection leaves no tombstone that would have kept it out."""
-    warm = Warm(keyspace, storage, WarmOptions(look_again_after=1.0))
+    warm = Warm(keyspace, storage, WarmOptions(look_again_after=0.3))
     warming = asyncio.create_task(warm.run())
     await until(lambda: warm.report.filled == 8)
     lose(storage, LAYER)
@@ -76,14 +99,14 @@ async def test_what_vanishes_before_the_second_look_is_cleared(keyspace, storage
         assert CONFIG in await cache.stat_many([CONFIG])
 
 
-async def test_it_keeps_to_the_rate(keyspace, storage):
+async def test_warm_up_does_not_exceed_the_rate(keyspace, storage):
     """Of eight entries a hundred a second: in each of the two repositories all at once, and a pause behind."""
     began = asyncio.get_running_loop().time()
     await Warm(keyspace, storage, WarmOptions(rate=20, look_again_after=0)).run()
     assert asyncio.get_running_loop().time() - began >= 8 / 20
 
 
-async def test_a_stopped_run_is_resumed_behind_what_it_finished(keyspace, storage):
+async def test_warm_up_resumes_after_the_last_finished_repository(keyspace, storage):
     more = build_image([{"a": "b"}])
     for number in range(30):
         await store_image(storage, f"z{number:02}", "v", more)
@@ -96,11 +119,12 @@ async def test_a_stopped_run_is_resumed_behind_what_it_finished(keyspace, storag
     assert warm.report.last
     assert not warm.report.is_complete
     again = await Warm(keyspace, storage, AT_ONCE).run(warm.report.last)
-    assert 0 < again.repositories < 32
+    names = [NAME, OTHER, *(f"z{number:02}" for number in range(30))]
+    assert again.repositories == len(names) - names.index(warm.report.last) - 1
     assert (await Warm(keyspace, storage, AT_ONCE).run()).known == 8 + 30 * 3
 
 
-async def test_what_storage_cannot_tell_is_counted_and_the_rest_is_filled(keyspace):
+async def test_storage_errors_are_counted_and_the_rest_is_filled(keyspace):
     with S3Server() as s3:
         storage = RegistryStorage(s3.open(s3.make_bucket()))
         for name in (NAME, OTHER):
@@ -119,7 +143,18 @@ async def test_what_storage_cannot_tell_is_counted_and_the_rest_is_filled(keyspa
             await Warm(keyspace, storage, AT_ONCE).run()
 
 
-async def test_a_server_that_is_restarted_meanwhile_is_filled_all_the_same(server, storage, tmp_path):
+async def test_report_counts_all_troubles_and_remembers_some(keyspace, storage, monkeypatch):
+    async def refuses(self, digest):
+        raise StorageError(f"blob {digest}", "refused")
+
+    set_limits(monkeypatch, warm_module, TROUBLES=2)
+    monkeypatch.setattr(LinkedBlobs, "stat", refuses)
+    report = await Warm(keyspace, storage, AT_ONCE).run()
+    assert (report.filled, report.not_told, len(report.troubles)) == (2, 6, 2)
+
+
+@on_both_servers
+async def test_warm_up_continues_after_a_server_restart(server, storage, tmp_path):
     own = RedisServer(server.kind, tmp_path / "own")
     own.folder.mkdir()
     with running(own):
@@ -131,10 +166,10 @@ async def test_a_server_that_is_restarted_meanwhile_is_filled_all_the_same(serve
             await asyncio.to_thread(own.start)
             report = await warming
             assert report.filled == 8
-            assert await keyspace.cache.stat_many([Digest(LAYER)]) != {}
+            assert (await keyspace.cache.stat_many([LAYER]))[LAYER].size == IMAGE.layers[0].size
 
 
-async def test_many_small_repositories_do_not_wait_for_their_second_looks(keyspace, storage):
+async def test_small_repositories_do_not_wait_for_second_looks(keyspace, storage):
     one = build_image([])
     for number in range(100):
         await store_image(storage, f"small/{number}", "v", one)
@@ -149,13 +184,13 @@ async def test_many_small_repositories_do_not_wait_for_their_second_looks(keyspa
 @pytest.mark.parametrize(
     "options", [{"rate": 0}, {"rate": float("nan")}, {"look_again_after": -1}, {"objects_at_once": 0}, {"rate": "x"}]
 )
-def test_an_option_that_cannot_be_used_is_named(options):
+def test_error_names_the_invalid_warm_option(options):
     [name] = options
     with pytest.raises(ConfigurationError, match=name):
         WarmOptions(**options)
 
 
-async def test_repositories_are_filled_side_by_side_and_finished_in_order(keyspace, storage, monkeypatch):
+async def test_repositories_are_filled_concurrently_and_finished_in_order(keyspace, storage, monkeypatch):
     """The first is slow to be listed: those behind it are filled, and none of them is passed when it is resumed."""
     one = build_image([])
     for number in range(4):
@@ -179,7 +214,7 @@ async def test_repositories_are_filled_side_by_side_and_finished_in_order(keyspa
     assert report.last == OTHER
 
 
-async def test_what_is_cancelled_leaves_no_repository_under_way(keyspace, storage, monkeypatch):
+async def test_cancelled_warm_up_leaves_no_tasks(keyspace, storage, monkeypatch):
     async def never_ends(self):
         await asyncio.Event().wait()
         yield

@@ -117,3 +117,14 @@ def idle_connections(client: Any) -> list[Any]:
 def read_storage_through(audit: Any, truth: Any) -> None:
     """Let an audit ask another storage from now on."""
     audit._truth = truth
+
+
+def suspects_of(audit: Any) -> int:
+    """The number of an audit's suspects that wait for their second look."""
+    return len(audit._suspects)
+
+
+def set_limits(monkeypatch: Any, module: Any, **limits: float) -> None:
+    """Replace a module's private limits, each named without its underscore, for one test."""
+    for name, limit in limits.items():
+        monkeypatch.setattr(module, f"_{name}", limit)

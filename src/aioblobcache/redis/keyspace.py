@@ -7,6 +7,7 @@ met or not, and may be met twice, as Redis says of SCAN.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -53,10 +54,13 @@ _PAUSE: Final = 0.25
 # What each of the shared keys matches, and guards too; the server leaves out the rest.
 _PATTERN: Final = "*blobs*"
 
+_INFO_SERVER: Final[Request] = (b"INFO", b"server")
+
 _AWAY: Final = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError, TimeoutError, CacheUnavailableError)
 
-# What waiting does not mend.
+# What waiting does not mend: redis-py's classes, and the codes of error replies on a multiplexed connection.
 _FORBIDDEN: Final = (AuthenticationError, NoPermissionError)
+_PERMANENT_CODES: Final = frozenset({"ERR", "NOAUTH", "NOPERM", "WRONGPASS"})
 
 _T = TypeVar("_T")
 
@@ -153,10 +157,10 @@ class Keyspace:
             run = await self._run_of(node)
             cursor = start.cursor if start is not None and (node, run) == (start.node, start.run) else 0
             while True:
-                interrupted = self.interruptions
-                # What was read of the keys of a server says nothing of where they are in the table of the next.
                 scanned, keys = await self.ask_node(node, "SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)
-                if self.interruptions != interrupted and (now := await self._run_of(node)) != run:
+                # redis-py replaces a lost connection silently. A cursor is valid only in the process that returned it:
+                # another one has another hash seed, and would leave keys out.
+                if (now := await self._run_of(node)) != run:
                     run, cursor = now, 0
                     continue
                 cursor = int(scanned)
@@ -214,16 +218,24 @@ class Keyspace:
         return self._checked(kind) in (b"set", b"none")
 
     async def members(self, name: str) -> AsyncIterator[list[Digest]]:
-        """Walk over the members of a repository; those that are no digests are left out.
+        """Walk over the members of a repository, from the beginning again if another server process answers.
+
+        Members that are no digests are left out; a member may be met twice.
 
         :raises CacheUnavailableError: Redis was away for too long, or refused.
         """
-        cursor = b"0"
+        cursor, run = b"0", b""
         while True:
             request = (b"SSCAN", membership_key(name), cursor, b"COUNT", b"%d" % _PAGE)
-            [reply] = await self.ask([([request], [_is_scanned])])
+            # One group travels on one connection: the run id is that of the process that answers SSCAN.
+            reply, info = await self.ask([([request, _INFO_SERVER], [_is_scanned, is_text])])
             if error_code(reply) == "WRONGTYPE":
                 return
+            now = _run_id(self._checked(info))
+            if cursor != b"0" and now != run:
+                cursor = b"0"
+                continue
+            run = now
             cursor, members = cast("tuple[bytes, list[bytes]]", self._checked(reply))
             if digests := list(dict.fromkeys(digests_among(members))):
                 yield digests
@@ -319,12 +331,13 @@ class Keyspace:
             try:
                 answer = await keep_cancellation(ask())
             except _AWAY as error:
-                if isinstance(error.__cause__ or error, _FORBIDDEN):
-                    raise self._unavailable(error) from cause_of(error)
-                if ends is None:
+                is_over = _is_permanent(error)
+                if ends is None and not is_over:
                     self.interruptions += self._has_answered
                     ends = loop.time() + (self._patience if self._has_answered else 0.0)
-                if loop.time() >= ends:
+                if is_over or (ends is not None and loop.time() >= ends):
+                    if isinstance(error, CacheUnavailableError):
+                        raise
                     raise self._unavailable(error) from cause_of(error)
             except FAILURES as error:
                 raise self._unavailable(error) from cause_of(error)
@@ -353,6 +366,17 @@ class Keyspace:
 
 def _is_scanned(reply: object) -> bool:
     return isinstance(reply, list) and len(reply) == 2 and isinstance(reply[0], bytes) and isinstance(reply[1], list)
+
+
+def _is_permanent(error: BaseException) -> bool:
+    cause = error.__cause__ or error
+    return isinstance(cause, _FORBIDDEN) or (isinstance(cause, Exception) and error_code(cause) in _PERMANENT_CODES)
+
+
+def _run_id(info: Reply) -> bytes:
+    """Return the run id in the reply to ``INFO server``."""
+    match = re.search(rb"^run_id:(\w+)", info, re.MULTILINE) if isinstance(info, bytes) else None
+    return match[1] if match else b""
 
 
 def _as_bytes(key: bytes | str) -> bytes:
