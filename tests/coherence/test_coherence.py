@@ -27,7 +27,7 @@ READERS = 3
 BY_LIBRARY, BY_COMMANDS, BY_REGISTRY = range(70), range(70, 140), range(140, 150)
 
 
-def test_the_history_tells_right_answers_from_stale_ones():
+def test_the_history_distinguishes_correct_and_stale_answers():
     history = History()
     history.write(1, begun=10.0, confirmed=11.0)
     history.write(2, begun=20.0, confirmed=21.0)
@@ -55,7 +55,7 @@ def seconds(request):
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
-async def test_no_answer_contradicts_a_write_that_was_confirmed_longer_ago_than_promised(kind, seconds, tmp_path):
+async def test_no_answer_contradicts_a_write_older_than_max_staleness(kind, seconds, tmp_path):
     draw = random.Random(f"{kind} {seconds}")
     contents = {number: b"blob %d" % number + b"." * number for number in BY_REGISTRY}
     blobs = [

@@ -16,7 +16,7 @@ BLOBS = [descriptor_of("x" * size) for size in range(100)]
 CALLERS, CALLS = 40, 50
 
 
-async def test_a_third_of_the_callers_cancelled_at_random_moments_disturbs_no_other(client, server):
+async def test_randomly_cancelled_callers_do_not_disturb_others(client, server):
     """The fault class of CVE-2023-28858: a reply left over from a cancelled call."""
     chance = random.Random(7)
     answered = cancelled = 0
@@ -46,7 +46,7 @@ async def test_a_third_of_the_callers_cancelled_at_random_moments_disturbs_no_ot
         assert await repository.stat_many([blob.digest for blob in BLOBS]) == {blob.digest: blob for blob in BLOBS}
 
 
-async def test_timeouts_at_random_moments_disturb_no_other(client, server):
+async def test_timeouts_at_random_moments_do_not_disturb_others(client, server):
     """So short that some run out while the reply is under way."""
     async with RedisBlobDescriptorCache.from_url(server.url, timeout=30.0) as patient:
         for blob in BLOBS:
@@ -65,7 +65,7 @@ async def test_timeouts_at_random_moments_disturb_no_other(client, server):
         await asyncio.gather(*(caller(seed) for seed in range(CALLERS)))
 
 
-async def test_a_cancelled_set_or_clear_leaves_the_provider_well(client, server):
+async def test_a_cancelled_write_leaves_the_provider_usable(client, server):
     async with RedisBlobDescriptorCache.from_url(server.url, timeout=30.0) as cache:
         for steps in range(25):
             for write in (cache.set_descriptor(BLOBS[5].digest, BLOBS[5]), cache.clear(BLOBS[5].digest)):

@@ -100,7 +100,7 @@ class Leaving:
             task.cancel()
 
 
-async def test_among_cancelled_callers_nobody_gets_an_answer_that_was_meant_for_another(own_server):
+async def test_no_caller_gets_the_answer_of_a_cancelled_caller(own_server):
     await put(own_server.url, ALL)
     blobs, leaving, counts = Blobs(), Leaving(1), Counter()
     async with provider(own_server.url, timeout=60.0) as cache:

@@ -102,7 +102,7 @@ async def put(cluster, all_places):
             )
 
 
-async def test_a_node_that_is_killed_harms_no_key_of_others_and_its_own_come_back(breakable, figures):
+async def test_a_killed_node_harms_only_its_own_keys_until_failover(breakable, figures):
     victim = breakable.primaries[0]
     others = some((place for place in places(breakable) if victim.port not in place.ports), 50)
     affected = some((place for place in places(breakable) if victim.port in place.ports), 50)
@@ -144,7 +144,7 @@ async def test_a_node_that_is_killed_harms_no_key_of_others_and_its_own_come_bac
     assert calm.answers > 1_000
 
 
-async def test_a_demoted_primary_that_still_answers_gives_no_near_hit_past_the_bound(breakable, figures):
+async def test_a_demoted_primary_gives_no_near_hit_past_max_staleness(breakable, figures):
     """And hears nothing of what the new one changes, since it is cut off from it."""
     max_staleness = 1.0
     old = breakable.primaries[0]
@@ -205,7 +205,7 @@ async def cleared(cache, place):
 
 
 @pytest.mark.parametrize("near_cache", [0, 1_000])
-async def test_hot_slots_that_move_under_load_give_no_wrong_and_no_failed_answer(six_nodes, figures, near_cache):
+async def test_slots_moved_under_load_give_no_wrong_or_failed_answer(six_nodes, figures, near_cache):
     hot = some(places(six_nodes), 100)
     async with RedisBlobDescriptorCache.from_url(six_nodes.url, timeout=5.0, near_cache=near_cache) as cache:
         await put(six_nodes, hot)
@@ -240,7 +240,7 @@ def move(cluster, key):
     cluster.end_move(slot, target)
 
 
-async def test_replicas_take_the_stats_and_no_write(six_nodes):
+async def test_replicas_serve_stats_and_primaries_serve_writes(six_nodes):
     asked = some(places(six_nodes), 50)
     async with RedisBlobDescriptorCache.from_url(six_nodes.url, timeout=5.0, read_from="replica") as cache:
         await until(lambda: cache.info()["lanes_open"] == 6)
@@ -256,7 +256,7 @@ async def test_replicas_take_the_stats_and_no_write(six_nodes):
                 assert "cmdstat_hmget" not in await client.info("commandstats")
 
 
-async def test_without_its_replica_a_primary_is_read_itself(breakable):
+async def test_a_primary_without_replicas_serves_its_own_stats(breakable):
     asked = some(places(breakable), 20)
     async with RedisBlobDescriptorCache.from_url(breakable.url, timeout=5.0, read_from="replica") as cache:
         await until(lambda: cache.info()["lanes_open"] == 6)

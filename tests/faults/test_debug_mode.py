@@ -145,7 +145,7 @@ async def use_in_debug_mode(server, caplog):
     return slow, [message for message in said if message not in slow]
 
 
-async def test_in_debug_mode_asyncio_has_nothing_to_say(own_server, caplog):
+async def test_asyncio_debug_mode_reports_nothing(own_server, caplog):
     for _ in range(3):  # on a shared machine any callback may take long, but not the same usage three times
         slow, other = await use_in_debug_mode(own_server, caplog)
         assert other == []

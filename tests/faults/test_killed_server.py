@@ -85,7 +85,7 @@ async def kill_and_start_again(server, max_in_flight):
 
 
 @pytest.mark.parametrize("max_in_flight", [64, 100_000])
-async def test_every_call_in_flight_ends_with_the_server_and_two_seconds_after_its_start_all_is_well(
+async def test_a_killed_server_ends_every_call_and_recovers_soon(
     own_server, lost, max_in_flight
 ):
     before = asyncio.all_tasks()

@@ -21,7 +21,7 @@ BLOBS = range(50_000)
 IN_FLIGHT = 20_000
 
 
-async def test_a_hundred_thousand_callers_at_once_are_answered_in_the_order_they_came(own_server):
+async def test_simultaneous_callers_are_answered_in_order(own_server):
     await put(own_server.url, BLOBS)
     async with provider(own_server.url, timeout=60.0) as cache:
         repository = cache.repository_scoped(NAME)
@@ -48,7 +48,7 @@ async def test_a_hundred_thousand_callers_at_once_are_answered_in_the_order_they
         assert cache.info()["in_flight"] == cache.info()["waiting"] == cache.info()["reconnects"] == 0
 
 
-async def test_callers_of_a_lane_that_is_full_are_served_before_those_who_come_later(own_server):
+async def test_callers_in_the_backlog_are_served_before_later_callers(own_server):
     """Also where room is made by single replies, while others keep coming."""
     await put(own_server.url, range(2_000))
     async with provider(own_server.url, timeout=60.0, max_in_flight=3) as cache:
@@ -82,7 +82,7 @@ async def cost_of(coroutines, count, ready):
 
 
 @pytest.mark.parametrize("scope", ["global", "scoped"])
-async def test_a_request_in_flight_costs_less_than_a_kibibyte(own_server, scope):
+async def test_a_request_in_flight_costs_less_than_one_kibibyte(own_server, scope):
     """A task and its coroutine are the caller's: what as many tasks cost that wait for nothing in particular is not
     counted, nor are the bytes that the transport still has, since the socket of a server that stands still is full."""
     digests = [digest_of(number) for number in range(IN_FLIGHT)]

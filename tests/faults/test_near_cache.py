@@ -82,7 +82,7 @@ async def last_served(service, until_when):
 
 
 @pytest.mark.parametrize("silent", ["requests", "replies", "both"])
-async def test_a_silent_network_ends_what_is_served_with_the_lease(own_server, proxy, silent):
+async def test_a_silent_network_ends_near_hits_with_the_lease(own_server, proxy, silent):
     """Neither end hears that the connection is dead. The invalidation of the clear never comes."""
     async with writer(own_server.url) as elsewhere, provider(proxy.url, max_staleness=STALENESS) as cache:
         repository = cache.repository_scoped(NAME)
@@ -106,7 +106,7 @@ async def test_a_silent_network_ends_what_is_served_with_the_lease(own_server, p
             await asked
 
 
-async def test_the_lease_runs_from_when_the_heartbeat_was_sent_not_from_its_answer(own_server, proxy):
+async def test_a_lease_starts_when_its_heartbeat_is_sent(own_server, proxy):
     """Replies that take longer than the lease confirm nothing."""
     async with writer(own_server.url), provider(proxy.url, max_staleness=0.1) as cache:
         repository = cache.repository_scoped(NAME)
@@ -120,7 +120,7 @@ async def test_the_lease_runs_from_when_the_heartbeat_was_sent_not_from_its_answ
         assert cache.info()["reconnects"] == 0
 
 
-async def test_a_stopped_server_ends_what_is_served_and_one_that_goes_on_resumes_it(own_server):
+async def test_a_stopped_server_ends_near_hits_until_it_continues(own_server):
     async with writer(own_server.url), provider(own_server.url, max_staleness=STALENESS) as cache:
         repository = cache.repository_scoped(NAME)
         await served_near(repository)
@@ -133,7 +133,7 @@ async def test_a_stopped_server_ends_what_is_served_and_one_that_goes_on_resumes
         assert cache.info()["reconnects"] == 0
 
 
-async def test_a_killed_server_takes_what_was_read_from_it_along(own_server):
+async def test_a_killed_server_drops_its_near_cache_entries(own_server):
     async with writer(own_server.url), provider(own_server.url, timeout=0.25, max_staleness=30.0) as cache:
         repository = cache.repository_scoped(NAME)
         await served_near(repository)
@@ -147,7 +147,7 @@ async def test_a_killed_server_takes_what_was_read_from_it_along(own_server):
             await repository.stat(DIGEST)
 
 
-async def test_something_on_the_way_that_swallows_invalidations_is_found_out(own_server, proxy):
+async def test_a_proxy_that_drops_invalidations_is_detected(own_server, proxy):
     """It lets CLIENT TRACKING through, and forwards whatever is a reply."""
     proxy.edit = partial(re.compile(rb">2\r\n\$10\r\ninvalidate\r\n\*1\r\n\$\d+\r\n[^\r]*\r\n").sub, b"")
     async with writer(own_server.url) as elsewhere, provider(proxy.url, max_staleness=4.0) as cache:
@@ -173,7 +173,7 @@ def reading_process(url):
 
 
 @pytest.mark.parametrize("suspended", [0.6, 1.5])
-async def test_a_process_that_was_suspended_for_longer_than_its_lease_does_not_begin_with_a_stale_answer(
+async def test_a_resumed_process_gives_no_stale_answer(
     own_server, suspended
 ):
     async with writer(own_server.url) as elsewhere:
@@ -231,7 +231,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
 @pytest.mark.parametrize("change", CHANGES)
-async def test_whatever_happens_to_a_key_the_server_tells_and_the_answer_is_gone(change, kind, tmp_path):
+async def test_any_change_of_a_key_invalidates_its_answer(change, kind, tmp_path):
     """Long before the lease ends, which would end it as well."""
     async with a_reader_and_others(kind, tmp_path) as (_, repository, client, _):
         await client.sadd("another set", "something")
@@ -245,7 +245,7 @@ async def test_whatever_happens_to_a_key_the_server_tells_and_the_answer_is_gone
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
 @pytest.mark.parametrize("key", [KEY, MEMBERSHIP, OVERRIDE], ids=["descriptor", "membership", "override"])
-async def test_an_expired_key_is_told_of_where_there_are_few(kind, key, tmp_path):
+async def test_an_expired_key_invalidates_its_answer(kind, key, tmp_path):
     async with a_reader_and_others(kind, tmp_path) as (_, repository, client, _):
         await client.pexpire(key, 500)
         await served_near(repository)
@@ -255,7 +255,7 @@ async def test_an_expired_key_is_told_of_where_there_are_few(kind, key, tmp_path
 
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
-async def test_a_restored_value_is_read_anew(kind, tmp_path):
+async def test_a_restored_value_is_read_again(kind, tmp_path):
     async with a_reader_and_others(kind, tmp_path) as (_, repository, client, _):
         await client.hset(KEY, "size", 99)
         backup = await client.dump(KEY)
@@ -266,7 +266,7 @@ async def test_a_restored_value_is_read_anew(kind, tmp_path):
         assert (await repository.stat(DIGEST)).size == 99
 
 
-async def test_an_expiry_that_nobody_is_told_of_is_served_no_longer_than_the_greatest_age(tmp_path):
+async def test_near_cache_max_age_bounds_an_unannounced_expiry(tmp_path):
     server = RedisServer(VALKEY, tmp_path, "--enable-debug-command", "yes")
     with running(server):
         async with (
@@ -287,7 +287,7 @@ async def test_an_expiry_that_nobody_is_told_of_is_served_no_longer_than_the_gre
 
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
-async def test_swapdb_is_told_to_nobody_and_ending_the_connections_is_the_cure(kind, tmp_path):
+async def test_killing_connections_ends_stale_hits_after_swapdb(kind, tmp_path):
     """The one thing that no lease bounds: see docs/near-cache.md."""
     async with a_reader_and_others(kind, tmp_path, max_staleness=0.1) as (cache, repository, client, _):
         await served_near(repository)
@@ -302,7 +302,7 @@ async def test_swapdb_is_told_to_nobody_and_ending_the_connections_is_the_cure(k
 
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
-async def test_a_killed_connection_drops_what_came_by_it(kind, tmp_path):
+async def test_a_killed_connection_drops_its_near_cache_entries(kind, tmp_path):
     async with a_reader_and_others(kind, tmp_path) as (cache, repository, client, elsewhere):
         await served_near(repository)
         await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -318,7 +318,7 @@ async def test_a_killed_connection_drops_what_came_by_it(kind, tmp_path):
             await repository.stat(DIGEST)
 
 
-async def test_more_keys_than_the_server_will_track_cost_hits_and_nothing_else(tmp_path):
+async def test_a_full_tracking_table_costs_only_near_hits(tmp_path):
     server = RedisServer(VALKEY, tmp_path, "--tracking-table-max-keys", "100")
     blobs = [descriptor_of(f"blob {number}") for number in range(300)]
     with running(server):
@@ -341,7 +341,7 @@ async def test_more_keys_than_the_server_will_track_cost_hits_and_nothing_else(t
 
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
-async def test_a_demoted_primary_that_still_answers_is_no_longer_believed(kind, tmp_path):
+async def test_a_demoted_primary_ends_near_hits_with_the_lease(kind, tmp_path):
     """The other is the primary now, and confirms clears; the old one is cut off from it, and answers what it knew."""
     folders = [tmp_path / "old", tmp_path / "new"]
     for folder in folders:
@@ -405,7 +405,7 @@ async def knows_both(client):
         (VALKEY, "atomically", KEY),
     ],
 )
-async def test_a_slot_that_moves_to_another_node_takes_its_answers_along(kind, how, key, tmp_path):
+async def test_a_moved_slot_drops_its_near_cache_entries(kind, how, key, tmp_path):
     with ExitStack() as stack:
         (node, first), (other, second) = await cluster_of_two(stack, kind, tmp_path)
         async with first, second, provider(node.url, max_staleness=60.0) as cache:

@@ -130,7 +130,7 @@ async def test_the_read_through_answers_from_its_backend(filled, proxy, figures,
     assert p99 < TIMEOUT + BACKEND + NOISE
 
 
-async def test_while_the_connection_is_given_up_the_read_through_does_not_wait_for_redis_at_all(proxy, figures):
+async def test_the_read_through_skips_redis_while_disconnected(proxy, figures):
     """A server that takes connections and says nothing is as one that is not there, once that has been found out."""
     backend = SlowBackend(*BLOBS)
     async with RedisBlobDescriptorCache.from_url(proxy.url, timeout=TIMEOUT) as cache:
@@ -149,7 +149,7 @@ async def test_while_the_connection_is_given_up_the_read_through_does_not_wait_f
     assert b"SISMEMBER" not in sent  # only attempts to connect
 
 
-async def test_half_open_connections_are_found_out_and_replaced(own_server, proxy):
+async def test_a_half_open_connection_is_detected_and_replaced(own_server, proxy):
     """The server is gone without a word, and back behind the same address."""
     async with RedisBlobDescriptorCache.from_url(proxy.url, timeout=TIMEOUT) as cache:
         repository = cache.repository_scoped(NAME)

@@ -44,7 +44,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-def test_a_forked_child_is_refused_and_harms_nobody(server):
+def test_a_forked_child_is_refused_and_harms_no_parent_call(server):
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _FORK, server.url],
         cwd=Path(__file__).parents[2],
@@ -60,7 +60,7 @@ def test_a_forked_child_is_refused_and_harms_nobody(server):
     assert all(line.startswith("LifecycleError") and "one per event loop and process" in line for line in refusals)
 
 
-def test_another_loop_is_refused(server):
+def test_a_second_event_loop_is_refused(server):
     cache = RedisBlobDescriptorCache.from_url(server.url, timeout=10.0)
 
     async def use():
@@ -71,7 +71,7 @@ def test_another_loop_is_refused(server):
     asyncio.run(use())
 
 
-def test_two_loops_in_two_threads_with_a_provider_each_work(server):
+def test_two_threads_with_a_provider_each_work(server):
     blobs = [[descriptor_of(f"{thread} {number}") for number in range(300)] for thread in range(2)]
 
     async def use(own, others):

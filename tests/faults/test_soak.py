@@ -68,7 +68,7 @@ async def is_open(cache):
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("near_cache", [0, 500])
-async def test_after_long_work_with_faults_nothing_has_grown(own_server, request, figures, near_cache):
+async def test_long_work_with_faults_leaks_no_memory_or_descriptors(own_server, request, figures, near_cache):
     operations = request.config.getoption("--soak-operations") // 2
     draw = random.Random(near_cache)
     async with RedisBlobDescriptorCache.from_url(own_server.url, timeout=2.0, near_cache=near_cache) as cache:

@@ -56,7 +56,7 @@ async def with_three_tries(attempt):
 
 
 @pytest.mark.parametrize("max_in_flight", [64, 4096, 100_000])
-async def test_ten_thousand_callers_are_told_within_the_timeout_and_fifty_milliseconds(own_server, max_in_flight):
+async def test_ten_thousand_callers_time_out_within_fifty_milliseconds(own_server, max_in_flight):
     """With fewer places in flight than callers, most of them wait for one in vain."""
     await put(own_server.url, range(1))
 
@@ -85,7 +85,7 @@ def wide():
     return "/".join(["x" * 60] * 4), [Digest.of(b"%d" % number, "sha512") for number in CALLERS]
 
 
-async def test_callers_behind_a_full_socket_are_told_in_time_too(own_server, wide):
+async def test_callers_behind_a_full_socket_time_out_in_time(own_server, wide):
     name, digests = wide
 
     async def attempt():
@@ -102,7 +102,7 @@ async def test_callers_behind_a_full_socket_are_told_in_time_too(own_server, wid
     await with_three_tries(attempt)
 
 
-async def test_callers_behind_a_full_socket_are_answered_once_the_server_goes_on(own_server, wide):
+async def test_callers_behind_a_full_socket_are_answered_after_it_drains(own_server, wide):
     name, digests = wide
     async with provider(own_server.url, timeout=60.0, max_in_flight=100_000) as cache:
         repository = cache.repository_scoped(name)
@@ -115,7 +115,7 @@ async def test_callers_behind_a_full_socket_are_answered_once_the_server_goes_on
         assert cache.info()["in_flight"] == cache.info()["waiting"] == cache.info()["reconnects"] == 0
 
 
-async def test_no_answer_from_before_a_standstill_reaches_a_caller_after_it(own_server):
+async def test_no_reply_from_before_a_standstill_reaches_later_callers(own_server):
     await put(own_server.url, CALLERS, generation=1)
     async with provider(own_server.url, timeout=3.0) as cache:
         repository = cache.repository_scoped(NAME)
@@ -132,7 +132,7 @@ async def test_no_answer_from_before_a_standstill_reaches_a_caller_after_it(own_
 
 
 @pytest.mark.parametrize("max_in_flight", [64, 100_000])
-async def test_callers_who_left_during_a_standstill_leave_no_answer_to_those_after_it(own_server, max_in_flight):
+async def test_callers_cancelled_during_a_standstill_leave_no_reply_behind(own_server, max_in_flight):
     """The connection stays, and with it come the replies to those who have left."""
     await put(own_server.url, CALLERS, generation=1)
     async with provider(own_server.url, timeout=60.0, max_in_flight=max_in_flight) as cache:
@@ -155,7 +155,7 @@ async def test_callers_who_left_during_a_standstill_leave_no_answer_to_those_aft
 
 
 @pytest.mark.parametrize("max_in_flight", [64, 100_000])
-async def test_a_caller_who_waits_for_a_server_that_stands_still_costs_kilobytes_and_leaves_none(
+async def test_a_waiting_caller_costs_kilobytes_and_leaks_none(
     own_server, max_in_flight
 ):
     """All that he costs: his task, his coroutines, his request, and the exception that he gets."""

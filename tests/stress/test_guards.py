@@ -113,7 +113,7 @@ async def trouble(workers, draw, done):
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("topology", [VALKEY, REDIS, "cluster"])
-async def test_whatever_happens_to_guards_and_processes_nothing_is_readable_that_storage_does_not_have(
+async def test_lost_guards_and_processes_leave_no_deleted_blob_readable(
     request, tmp_path, figures, topology
 ):
     seconds = request.config.getoption("--stress-seconds")
