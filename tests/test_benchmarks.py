@@ -261,7 +261,7 @@ def test_the_page_and_readme_match_the_recorded_results():
     assert readme == with_summary(readme, all_kept.runs)
 
 
-def test_a_missing_peer_is_skipped_with_the_command_to_install_it(monkeypatch):
+def test_a_missing_peer_is_skipped_with_its_install_command(monkeypatch):
     monkeypatch.setattr("benchmarks.peers.distribution.shutil.which", lambda _: None)
     monkeypatch.setattr("benchmarks.ceiling.shutil.which", lambda _: None)
     said = []

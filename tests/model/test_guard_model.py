@@ -97,7 +97,7 @@ def test_a_renewed_tombstone_does_no_harm(protocol):
 
 
 @one_node_and_cluster
-def test_a_stored_blob_can_be_filled_before_and_after_a_clear(protocol):
+def test_a_stored_blob_can_be_filled_and_filled_again(protocol):
     """Nothing would be wrong either if nothing were ever cached."""
     programs = processes(protocol, fills=1, clears=1, pushes=1)
     packed = Packed(forgetting(programs, (UNCACHED,)))
@@ -106,7 +106,7 @@ def test_a_stored_blob_can_be_filled_before_and_after_a_clear(protocol):
     assert UNCACHED._replace(links=frozenset(), buried=frozenset({Guard.MEMBERSHIP})) in ends
 
 
-def test_a_lost_guard_and_a_crashed_clear_leave_a_blob_readable():
+def test_a_lost_guard_and_crashed_clear_leave_a_blob_readable():
     assert story(attrs.evolve(forgetting(a_fill_and_a_clear(ONE_NODE)), clears_end=False)) == [
         "fill 1 takes the descriptor guard",
         "clear 1 clears the cache",
@@ -118,7 +118,7 @@ def test_a_lost_guard_and_a_crashed_clear_leave_a_blob_readable():
     ]
 
 
-def test_a_lost_guard_and_a_crashed_clear_fail_in_a_cluster():
+def test_a_lost_guard_and_crashed_clear_fail_in_a_cluster():
     assert story(attrs.evolve(forgetting(a_fill_and_a_clear(CLUSTER)), clears_end=False)) == [
         "fill 1 takes the descriptor guard",
         "clear 1 buries the membership guard and unlinks",
@@ -132,7 +132,7 @@ def test_a_lost_guard_and_a_crashed_clear_fail_in_a_cluster():
     ]
 
 
-def test_a_lost_guard_and_a_late_delete_leave_a_blob_readable():
+def test_a_lost_guard_and_late_delete_leave_a_blob_readable():
     assert check(crashing(few(drafts.DELETES_LATE))) == []
     assert story(forgetting(a_fill_and_a_clear(drafts.DELETES_LATE))) == [
         "fill 1 takes the descriptor guard",
@@ -408,7 +408,7 @@ def test_a_clear_owes_from_its_delete_until_it_unlinks(protocol):
     assert program.index(owing[0]) == len(protocol.clear_cache) + 1
 
 
-def test_a_token_request_repeated_with_its_nonce_admits_an_old_fill():
+def test_a_repeated_token_request_admits_an_old_fill():
     """The theory has it that no nonce comes twice: a request that takes a guard must never be sent twice."""
     programs = (*a_fill_and_a_clear(ONE_NODE), ("the fill's SET NX, again", (take(Guard.MEMBERSHIP),)))
     system = forgetting(programs, (UNCACHED,))
