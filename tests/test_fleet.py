@@ -72,6 +72,8 @@ def test_fewer_processes_per_repository_hit_more_with_fewer_invalidations():
     assert few.misses / (1 - few.hit_ratio) == pytest.approx(fleet.stats, rel=0.05)
 
 
+@pytest.mark.slow
+@pytest.mark.whole_machine
 def test_real_processes_match_the_forecast(tmp_path):
     """In short; the figures that are kept are within a fifth, which takes minutes."""
     fleet = attrs.evolve(SMALL, blobs=5_000, repositories=50, pushes=10, deletes=5, life=4)

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.anyio
 NAME = "foo/bar"
 BLOBS = [descriptor_of(f"{number}") for number in range(2_000)]
 CALLERS = 64
+SHORT_OPERATIONS = 40_000
 
 # What the allocator may keep of a peak, in bytes.
 SLACK = 4 * 1024 * 1024
@@ -66,10 +67,21 @@ async def is_open(cache):
     return cache.info()["lanes_open"] == 1
 
 
+@pytest.mark.whole_machine
+@pytest.mark.parametrize("near_cache", [0, 500])
+async def test_short_work_with_faults_leaks_no_memory_or_descriptors(own_server, figures, near_cache):
+    await work_with_faults(own_server, figures, near_cache, SHORT_OPERATIONS)
+
+
+@pytest.mark.slow
+@pytest.mark.whole_machine
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("near_cache", [0, 500])
 async def test_long_work_with_faults_leaks_no_memory_or_descriptors(own_server, request, figures, near_cache):
-    operations = request.config.getoption("--soak-operations") // 2
+    await work_with_faults(own_server, figures, near_cache, request.config.getoption("--soak-operations") // 2)
+
+
+async def work_with_faults(own_server, figures, near_cache, operations):
     draw = random.Random(near_cache)
     async with RedisBlobDescriptorCache.from_url(own_server.url, timeout=2.0, near_cache=near_cache) as cache:
         repository = cache.repository_scoped(NAME)
