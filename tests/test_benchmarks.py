@@ -75,7 +75,10 @@ def loaded(tmp_path_factory):
         yield server, folder, corpus
 
 
-@pytest.fixture(params=list(PEERS))
+slow = pytest.mark.slow
+
+
+@pytest.fixture(params=[OURS, *(pytest.param(name, marks=slow) for name in PEERS if name != OURS)])
 def peer(request, loaded):
     if request.param.startswith("Distribution"):
         require_program("go")
@@ -83,7 +86,9 @@ def peer(request, loaded):
     return PeerProcess(request.param, PEERS[request.param], server, folder, "asyncio")
 
 
-@pytest.mark.parametrize("workload", [HIT, MISS, MIXED, many(10)])
+@pytest.mark.parametrize(
+    "workload", [HIT, *(pytest.param(workload, marks=slow) for workload in (MISS, MIXED, many(10)))]
+)
 def test_every_peer_does_every_job(peer, workload, loaded):
     server, _, _ = loaded
     job = Job(workload, 4, 0.05)
@@ -120,6 +125,7 @@ def test_a_wrong_answer_fails_the_run(peer, loaded, capfd):
 NEARBY = {workload: Job(workload, callers, 0.05, kept) for workload, callers, kept in NEAR_JOBS}
 
 
+@slow
 def test_aioblobcache_does_the_near_cache_jobs(loaded):
     server, folder, _ = loaded
     with PeerProcess(OURS, PEERS[OURS], server, folder, "asyncio") as peer:
@@ -130,6 +136,7 @@ def test_aioblobcache_does_the_near_cache_jobs(loaded):
             assert measured.seconds > 0
 
 
+@slow
 def test_coredis_does_near_cache_jobs_with_its_own_cache(loaded):
     server, folder, _ = loaded
     peer = PeerProcess("coredis", PEERS["coredis"], server, folder, "asyncio")
@@ -140,7 +147,14 @@ def test_coredis_does_near_cache_jobs_with_its_own_cache(loaded):
         assert server.counts().stats > before.stats  # to warm it
 
 
-@pytest.mark.parametrize(("name", "workload"), [(OURS, NEAR_SPREAD), (OURS, NINE_IN_TEN), ("coredis", NEAR_SPREAD)])
+@pytest.mark.parametrize(
+    ("name", "workload"),
+    [
+        (OURS, NEAR_SPREAD),
+        pytest.param(OURS, NINE_IN_TEN, marks=slow),
+        pytest.param("coredis", NEAR_SPREAD, marks=slow),
+    ],
+)
 def test_a_wrong_near_cache_answer_fails_the_run(name, workload, loaded, capfd):
     server, folder, corpus = loaded
     popular = corpus.blobs[0]
@@ -164,6 +178,7 @@ def test_other_peers_do_no_near_cache_job(loaded):
             assert not any(peer.does(job) for job in NEARBY.values())
 
 
+@slow
 def test_a_storm_overwrites_without_changing_values(loaded):
     server, folder, corpus = loaded
     key = descriptor_key(corpus.blobs[0].digest)
@@ -176,6 +191,7 @@ def test_a_storm_overwrites_without_changing_values(loaded):
         assert client.hgetall(key) == kept
 
 
+@slow
 def test_entry_memory_and_invalidation_window_are_measured(loaded):
     footprint = measure_footprint(20_000)
     assert 100 < footprint.bytes_each < 1_000
@@ -200,6 +216,7 @@ def test_a_known_blob_that_should_be_unknown_fails_the_run(peer, loaded):
             client.srem(membership, popular.absent)
 
 
+@slow
 def test_a_run_is_recorded_shown_and_made_into_a_page(tmp_path):
     said = []
     peers = [OURS, "redis-py pipeline"]
@@ -238,6 +255,7 @@ def benchmarks(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
 
 
+@slow
 def test_the_quick_run_prints_the_ratios(tmp_path):
     output = tmp_path / "results.json"
     peers = ["--peers", OURS, "redis-py pipeline", "--callers", "16"]
@@ -261,6 +279,7 @@ def test_the_page_and_readme_match_the_recorded_results():
     assert readme == with_summary(readme, all_kept.runs)
 
 
+@slow
 def test_a_missing_peer_is_skipped_with_its_install_command(monkeypatch):
     monkeypatch.setattr("benchmarks.peers.distribution.shutil.which", lambda _: None)
     monkeypatch.setattr("benchmarks.ceiling.shutil.which", lambda _: None)
@@ -273,6 +292,7 @@ def test_a_missing_peer_is_skipped_with_its_install_command(monkeypatch):
     assert said[1] == "without the server's ceiling: apt-get install redis-tools"
 
 
+@slow
 def test_every_registry_is_pulled_from(tmp_path):
     for program in ("wrk", "docker-registry"):
         require_program(program)
@@ -291,6 +311,7 @@ def test_every_registry_is_pulled_from(tmp_path):
     assert tmp_path.joinpath("picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+@slow
 def test_every_layer_is_measured(tmp_path):
     said = []
     layers = measure_layers(2, 0.2, said.append)
@@ -342,6 +363,7 @@ def kept_by_go(tmp_path):
         yield server
 
 
+@slow
 def test_an_unplanted_fault_fails_the_audit_run(kept_by_go, capfd):
     care = take_care(0, AUDIT, kept_by_go.address, 1_000)
     assert (care.entries, care.in_memory) == (2_000, True)
@@ -373,6 +395,7 @@ def test_a_tree_without_disk_space_is_not_started(tmp_path):
         require_room(tmp_path, 10**18)
 
 
+@slow
 def test_upkeep_is_measured_and_shown(tmp_path):
     said = []
     folder = tmp_path / "tree"

@@ -1,8 +1,8 @@
 """A process with a near cache that asks for one blob without end.
 
 ``python -m tests.faults.near_reader URL NAME DIGEST SECONDS``: it prints ``near`` once answers come from
-the near cache, ``unknown`` once the blob is unknown, and when standard input ends, in JSON, what it was answered: runs of equal answers,
-each with the times at which the first and the last were asked for.
+the near cache, and ``unknown`` once the blob is unknown. When standard input ends it prints its answers as
+JSON: runs of equal answers, each with the times at which the first and the last were asked for.
 """
 
 from __future__ import annotations

@@ -62,6 +62,17 @@ def few(protocol: Protocol) -> Programs:
     return processes(protocol, fills=2, clears=1, pushes=1)
 
 
+all_sizes = pytest.mark.parametrize(
+    "programs",
+    [
+        pytest.param(few(ONE_NODE), id="one node, few"),
+        pytest.param(few(CLUSTER), id="cluster, few"),
+        pytest.param(many(ONE_NODE), id="one node", marks=pytest.mark.slow),
+        pytest.param(many(CLUSTER), id="cluster", marks=pytest.mark.slow),
+    ],
+)
+
+
 def a_fill_and_a_clear(protocol: Protocol) -> Programs:
     return processes(protocol, fills=1, clears=1)
 
@@ -79,14 +90,14 @@ def assert_in_order(told: list[str], *steps: str) -> None:
 # --- The protocol -------------------------------------------------------------------------------------
 
 
-@one_node_and_cluster
-def test_crashes_leave_no_deleted_blob_readable(protocol):
-    assert check(crashing(many(protocol))) == []
+@all_sizes
+def test_crashes_leave_no_deleted_blob_readable(programs):
+    assert check(crashing(programs)) == []
 
 
-@one_node_and_cluster
-def test_lost_guards_leave_no_deleted_blob_readable(protocol):
-    assert check(forgetting(many(protocol))) == []
+@all_sizes
+def test_lost_guards_leave_no_deleted_blob_readable(programs):
+    assert check(forgetting(programs)) == []
 
 
 @one_node_and_cluster

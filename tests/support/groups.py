@@ -80,6 +80,10 @@ class Cluster:
         for number, node in enumerate(self.nodes[len(self.primaries) :]):
             with self.client(node) as client:
                 client.execute_command("CLUSTER", "REPLICATE", self.id_of(self.primaries[number % len(self.primaries)]))
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Return when every slot is served and every replica is linked, as every node sees it."""
         wait_until(lambda: all(self._is_ready(node) for node in self.nodes), "the cluster is ready")
 
     def ports_by_slot(self) -> dict[int, int]:
