@@ -194,13 +194,18 @@ async def test_closing_ends_the_sentinel_watch(sentinels):
     before = asyncio.all_tasks()
     async with Redis(port=sentinels.sentinels[0].port) as sentinel:
         others = await watchers(sentinel)
+
+        async def is_watched():
+            return bool(await watchers(sentinel) - others)
+
+        async def is_left():
+            return not await is_watched()
+
         async with RedisBlobDescriptorCache.from_url(sentinels.url, timeout=5.0) as cache:
             await cache.set_descriptor(digest_of("x"), descriptor_of("x"))
-            while not (own := await watchers(sentinel) - others):
-                await asyncio.sleep(0.01)
+            await until_server_says(is_watched)
         assert asyncio.all_tasks() == before
-        while own & await watchers(sentinel):  # the server learns of the end in its own time
-            await asyncio.sleep(0.01)
+        await until_server_says(is_left)  # the server learns of the end in its own time
 
 
 async def watchers(sentinel):

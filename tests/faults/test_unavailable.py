@@ -112,6 +112,7 @@ async def test_a_hung_redis_costs_the_timeout_and_recovers(own_server):
                     await call()
         finally:
             os.kill(own_server.pid, signal.SIGCONT)
+        await until_it_answers(cache.repository_scoped(NAME))
     async with RedisBlobDescriptorCache.from_url(own_server.url, timeout=10.0) as cache:
         await cache.repository_scoped(NAME).set_descriptor(DIGEST, DESCRIPTOR)
         assert await cache.repository_scoped(NAME).stat(DIGEST) == DESCRIPTOR
