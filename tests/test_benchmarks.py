@@ -147,13 +147,10 @@ def test_coredis_does_near_cache_jobs_with_its_own_cache(loaded):
         assert server.counts().stats > before.stats  # to warm it
 
 
+@slow
 @pytest.mark.parametrize(
     ("name", "workload"),
-    [
-        (OURS, NEAR_SPREAD),
-        pytest.param(OURS, NINE_IN_TEN, marks=slow),
-        pytest.param("coredis", NEAR_SPREAD, marks=slow),
-    ],
+    [(OURS, NEAR_SPREAD), (OURS, NINE_IN_TEN), ("coredis", NEAR_SPREAD)],
 )
 def test_a_wrong_near_cache_answer_fails_the_run(name, workload, loaded, capfd):
     server, folder, corpus = loaded

@@ -64,6 +64,7 @@ def test_a_sample_of_processes_represents_the_fleet():
         assert getattr(sample, figure) == pytest.approx(getattr(whole, figure), rel=0.1), figure
 
 
+@pytest.mark.slow
 def test_fewer_processes_per_repository_hit_more_with_fewer_invalidations():
     fleet = Fleet(processes=16, stats=16_000, blobs=5_000, repositories=160, near_cache=300, pushes=20, deletes=5)
     all_of_them, few = forecast(fleet), forecast(attrs.evolve(fleet, sharers=2))

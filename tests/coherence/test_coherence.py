@@ -53,7 +53,8 @@ def test_the_history_distinguishes_correct_and_stale_answers():
 @pytest.mark.whole_machine
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
 async def test_no_answer_of_a_short_run_contradicts_an_older_write(kind, tmp_path):
-    await read_and_write(kind, SHORT_SECONDS, tmp_path)
+    counts = await read_and_write(kind, SHORT_SECONDS, tmp_path)
+    assert counts["near"] > counts["answers"] / 50
 
 
 @pytest.mark.slow
@@ -61,7 +62,9 @@ async def test_no_answer_of_a_short_run_contradicts_an_older_write(kind, tmp_pat
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
 async def test_no_answer_contradicts_a_write_older_than_max_staleness(kind, request, tmp_path):
-    await read_and_write(kind, request.config.getoption("--coherence-seconds"), tmp_path)
+    counts = await read_and_write(kind, request.config.getoption("--coherence-seconds"), tmp_path)
+    assert counts["near"] > counts["answers"] / 5
+    assert counts["outdated"] > 0  # within the bound: the window is there
 
 
 async def read_and_write(kind, seconds, tmp_path):
@@ -100,9 +103,8 @@ async def read_and_write(kind, seconds, tmp_path):
     print(f"{kind}: {written.writes} writes, {counts}")  # noqa: T201
     assert set(written.writes) == {"library", "raw commands", "docker-registry", "FLUSHALL"}
     assert counts["answers"] >= MIN_ANSWERS_PER_SECOND * seconds
-    assert counts["near"] > counts["answers"] / 5
     assert counts["unknown"] > counts["answers"] / 50
-    assert counts["outdated"] > 0  # within the bound: the window is there
+    return counts
 
 
 def reading_process(server, folder, number):

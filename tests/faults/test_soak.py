@@ -7,6 +7,7 @@ import gc
 import os
 import random
 import time
+from itertools import count
 
 import pytest
 from redis.asyncio import Redis
@@ -53,11 +54,11 @@ async def work(repository, operations, draw):
             await asyncio.sleep(0)
 
 
-async def disturb(url):
-    """Kill all connections twice a second, and empty the database now and then."""
-    async with Redis.from_url(url) as client:
-        for number in range(10**9):
-            await asyncio.sleep(0.5)
+async def disturb(client, pause):
+    """Kill all other connections again and again, and empty the database now and then."""
+    async with client:
+        for number in count():
+            await asyncio.sleep(pause)
             await client.client_kill_filter(_type="normal", skipme=True)
             if number % 4 == 0:
                 await client.flushall()
@@ -70,7 +71,7 @@ async def is_open(cache):
 @pytest.mark.whole_machine
 @pytest.mark.parametrize("near_cache", [0, 500])
 async def test_short_work_with_faults_leaks_no_memory_or_descriptors(own_server, figures, near_cache):
-    await work_with_faults(own_server, figures, near_cache, SHORT_OPERATIONS)
+    await work_with_faults(own_server, figures, near_cache, SHORT_OPERATIONS, pause=0.1)
 
 
 @pytest.mark.slow
@@ -78,14 +79,18 @@ async def test_short_work_with_faults_leaks_no_memory_or_descriptors(own_server,
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("near_cache", [0, 500])
 async def test_long_work_with_faults_leaks_no_memory_or_descriptors(own_server, request, figures, near_cache):
-    await work_with_faults(own_server, figures, near_cache, request.config.getoption("--soak-operations") // 2)
+    await work_with_faults(
+        own_server, figures, near_cache, request.config.getoption("--soak-operations") // 2, pause=0.5
+    )
 
 
-async def work_with_faults(own_server, figures, near_cache, operations):
+async def work_with_faults(own_server, figures, near_cache, operations, *, pause):
     draw = random.Random(near_cache)
     async with RedisBlobDescriptorCache.from_url(own_server.url, timeout=2.0, near_cache=near_cache) as cache:
         repository = cache.repository_scoped(NAME)
-        disturber = asyncio.create_task(disturb(own_server.url))
+        disturbing = Redis.from_url(own_server.url)
+        await disturbing.ping()  # its connection is open before descriptors are counted
+        disturber = asyncio.create_task(disturb(disturbing, pause))
         began = time.monotonic()
         each = operations // 4 // CALLERS
         await asyncio.gather(*(work(repository, each, draw) for _ in range(CALLERS)))  # what is made once is made
@@ -94,6 +99,7 @@ async def work_with_faults(own_server, figures, near_cache, operations):
         await asyncio.gather(*(work(repository, 3 * each, draw) for _ in range(CALLERS)))
         await until_server_says(lambda: is_open(cache))
         disturber.cancel()
+        await asyncio.wait([disturber])
         grown = resident() - memory
         seconds = time.monotonic() - began
         figures(
@@ -106,4 +112,4 @@ async def work_with_faults(own_server, figures, near_cache, operations):
         assert grown < SLACK
         assert descriptors() <= opened
         assert cache.info()["in_flight"] == cache.info()["waiting"] == 0
-        await asyncio.gather(disturber, return_exceptions=True)
+        assert cache.info()["reconnects"] > 0

@@ -148,7 +148,11 @@ async def lose_guards_and_processes(request, tmp_path, figures, topology, second
             disturbers.create_task(trouble(started, draw, done))
             for client in clients:
                 disturbers.create_task(lose_guards(started, client, draw, done, seconds))
+            while not any([await client.dbsize() for client in clients]):  # the processes are starting
+                await asyncio.sleep(0.05)
             await asyncio.sleep(seconds)
+            while min(done["killed"], done["suspended"], done["guards lost"]) == 0:
+                await asyncio.sleep(0.05)
             started.go_on = False
         await asyncio.to_thread(started.stop)
         readable, wrong = await compare(url, storage, range(first + min(CLEARED), now() + max(PUSHED) + 1))
