@@ -25,6 +25,7 @@ from aioblobcache import BlobUnknownError, connect
 from aioblobcache.storage import RegistryStorage
 from tests.stress.worker import CLEARED, NAMES, PUSHED, digest_of, now
 from tests.support.servers import REDIS, VALKEY, RedisServer, running
+from tests.support.waiting import until, until_server_says
 
 pytestmark = pytest.mark.anyio
 
@@ -148,11 +149,9 @@ async def lose_guards_and_processes(request, tmp_path, figures, topology, second
             disturbers.create_task(trouble(started, draw, done))
             for client in clients:
                 disturbers.create_task(lose_guards(started, client, draw, done, seconds))
-            while not any([await client.dbsize() for client in clients]):  # the processes are starting
-                await asyncio.sleep(0.05)
+            await until_server_says(lambda: holds_keys(clients))  # the processes have started
             await asyncio.sleep(seconds)
-            while min(done["killed"], done["suspended"], done["guards lost"]) == 0:
-                await asyncio.sleep(0.05)
+            await until(lambda: min(done["killed"], done["suspended"], done["guards lost"]) > 0)
             started.go_on = False
         await asyncio.to_thread(started.stop)
         readable, wrong = await compare(url, storage, range(first + min(CLEARED), now() + max(PUSHED) + 1))
@@ -164,6 +163,10 @@ async def lose_guards_and_processes(request, tmp_path, figures, topology, second
     assert readable > seconds
     assert started.done["cleared"] > seconds
     assert min(done["killed"], done["suspended"], done["guards lost"]) > 0
+
+
+async def holds_keys(clients):
+    return any([await client.dbsize() for client in clients])
 
 
 async def compare(url, storage, numbers):
