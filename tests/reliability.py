@@ -170,8 +170,8 @@ What has to be granted, what is bounded by which option, and what Sentinel and C
 [operations](operations.md); what a near cache promises, in [near cache](near-cache.md); why a fill brings nothing back,
 in [architecture](architecture.md).
 
-Longer forms: `pytest -m slow tests/faults/test_soak.py --soak-operations 20000000`, `pytest -m slow tests/stress --stress-seconds 600`,
-`pytest -m slow tests/coherence --coherence-seconds 600`.
+Longer forms: `pytest -m slow tests/faults/test_soak.py --soak-operations 20000000`,
+`pytest -m slow tests/stress --stress-seconds 600`, `pytest -m slow tests/coherence --coherence-seconds 600`.
 """
 
 
