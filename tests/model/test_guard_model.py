@@ -160,8 +160,8 @@ def test_a_lost_guard_and_late_delete_leave_a_blob_readable():
 # --- Around one repository's layers -------------------------------------------------------------------
 
 
-def in_all_scopes(protocol: Protocol) -> Programs:
-    own = processes(protocol, fills=1, clears=1, pushes=1)
+def in_all_scopes(protocol: Protocol, pushes: int = 1) -> Programs:
+    own = processes(protocol, fills=1, clears=1, pushes=pushes)
     neighbours = (("neighbour's fill", NEIGHBOUR_FILL), ("neighbour's clear", NEIGHBOUR_CLEAR))
     return (*own, ("global fill", GLOBAL_FILL), ("global clear", GLOBAL_CLEAR), *neighbours)
 
@@ -171,9 +171,16 @@ def test_crashes_in_all_scopes_leave_no_deleted_blob_readable(protocol):
     assert check(crashing(in_all_scopes(protocol), quiet_worlds(deletes_data=True))) == []
 
 
-@one_node_and_cluster
-def test_guards_lost_in_all_scopes_leave_no_deleted_blob_readable(protocol):
-    assert check(forgetting(in_all_scopes(protocol), quiet_worlds(deletes_data=True))) == []
+@pytest.mark.parametrize(
+    ("protocol", "pushes"),
+    [
+        pytest.param(ONE_NODE, 1, id="one node"),
+        pytest.param(CLUSTER, 0, id="cluster, no push"),
+        pytest.param(CLUSTER, 1, id="cluster", marks=pytest.mark.slow),
+    ],
+)
+def test_guards_lost_in_all_scopes_leave_no_deleted_blob_readable(protocol, pushes):
+    assert check(forgetting(in_all_scopes(protocol, pushes), quiet_worlds(deletes_data=True))) == []
 
 
 def of_both_kinds(protocol: Protocol) -> Programs:
@@ -388,7 +395,9 @@ def test_the_theory_reaches_exactly_the_plain_states(protocol, mode):
     assert distinct(by_theory) == distinct(state.project() for state in reached_plainly(Plain(system)))
 
 
-@one_node_and_cluster
+@pytest.mark.parametrize(
+    "protocol", [ONE_NODE, pytest.param(CLUSTER, marks=pytest.mark.slow)], ids=["one node", "cluster"]
+)
 def test_the_theory_reaches_exactly_the_states_of_three_processes(protocol):
     system = attrs.evolve(forgetting(processes(protocol, fills=2, clears=1), (CACHED,)), entries_are_lost=False)
     by_theory = reached(system)
