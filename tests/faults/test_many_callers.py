@@ -25,6 +25,8 @@ IN_FLIGHT = 20_000
 async def test_simultaneous_callers_are_answered_in_order(own_server, blobs):
     await put(own_server.url, blobs)
     async with provider(own_server.url, timeout=60.0) as cache:
+        # Connecting would take longer than it may while so many callers are started.
+        await until(lambda: cache.info()["lanes_open"] == 1)
         repository = cache.repository_scoped(NAME)
         # No two ask the same in the same scope: each question is one of its own.
         questions = [
