@@ -1,6 +1,6 @@
 """``python -m tests.reliability``: docs/reliability.md, from the figures that the tests have noted.
 
-``pytest --figures=docs/reliability.json tests/faults tests/stress`` notes them.
+``pytest -m '' --figures=docs/reliability.json tests/faults tests/stress`` notes them.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ ROWS: Final = (
         "Stats and writes are served by the new master within 2 s of the Sentinels' switch. No clear that was confirmed"
         " comes back, but for what asynchronous replication itself has lost: that is counted.",
         "test_sentinel.py",
-        ("test_a_master_killed_under_64_callers_is_replaced_within_2_seconds_of_the_switch",),
+        ("test_a_killed_master_is_replaced_soon_after_the_switch",),
     ),
     Row(
         "A master is replaced while it lives (Sentinel)",
         "It is left at once, though it goes on answering as a replica.",
         "test_sentinel.py",
-        ("test_a_master_that_was_replaced_while_it_lived_is_left",),
+        ("test_a_live_master_is_abandoned_after_failover",),
     ),
     Row(
         "A node of a Cluster is killed, its replica promoted",
         "No call about keys of other nodes fails. Those about its own fail at once, until the replica serves.",
         "test_cluster.py",
-        ("test_a_node_that_is_killed_harms_no_key_of_others_and_its_own_come_back",),
+        ("test_a_killed_node_harms_only_its_own_keys_until_failover",),
     ),
     Row(
         "A demoted primary that still answers and hears of nothing (Cluster), near cache, nothing but hits",
         "No hit contradicts what the new primary has confirmed for longer than `max_staleness`.",
         "test_cluster.py",
-        ("test_a_demoted_primary_that_still_answers_gives_no_near_hit_past_the_bound",),
+        ("test_a_demoted_primary_gives_no_near_hit_past_max_staleness",),
     ),
     Row(
         "Hot slots move, key by key, under 64 callers, or 16 with a near cache",
         "No answer is wrong, and none fails; without and with a near cache.",
         "test_cluster.py",
-        ("test_hot_slots_that_move_under_load_give_no_wrong_and_no_failed_answer",),
+        ("test_slots_moved_under_load_give_no_wrong_or_failed_answer",),
     ),
     Row(
         "Black hole (either direction, both), 200 ms and 300 ms of latency, one byte at a time",
@@ -73,64 +73,64 @@ ROWS: Final = (
         "The same, once the connection has been given up",
         "The read-through does not wait for Redis at all.",
         "test_network.py",
-        ("test_while_the_connection_is_given_up_the_read_through_does_not_wait_for_redis_at_all",),
+        ("test_the_read_through_skips_redis_while_disconnected",),
     ),
     Row(
         "A half-open connection",
         "It is found out within `timeout`, and replaced.",
         "test_network.py",
-        ("test_half_open_connections_are_found_out_and_replaced",),
+        ("test_a_half_open_connection_is_detected_and_replaced",),
     ),
     Row(
         "`maxmemory` is reached, `noeviction`",
         "Sets raise `CacheUnavailableError`, fills are swallowed by the read-through; stats and clears go on.",
         "test_server_states.py",
-        ("test_at_maxmemory_sets_fail_or_are_swallowed_and_stats_and_clears_go_on",),
+        ("test_a_full_server_refuses_sets_and_serves_stats_and_clears",),
     ),
     Row(
         "A write that timed out is executed later, after a clear",
         "A fill brings nothing back. A raw `set_descriptor` may: its caller vouches for the blob.",
         "test_server_states.py",
         (
-            "test_a_fill_that_is_executed_after_a_clear_brings_nothing_back",
-            "test_a_raw_set_that_is_executed_after_a_clear_may_bring_the_blob_back",
+            "test_a_fill_executed_after_a_clear_restores_nothing",
+            "test_a_raw_set_executed_after_a_clear_restores_the_blob",
         ),
     ),
     Row(
         "Keys are evicted or expire, one by one and in every combination",
         "The blob is unknown, and nothing worse.",
         "test_server_states.py",
-        ("test_keys_that_vanish_in_any_combination_make_a_blob_unknown_and_nothing_worse",),
+        ("test_any_combination_of_missing_keys_makes_a_blob_unknown",),
     ),
     Row(
         "Keys of any other type are planted",
         "A corrupt entry, which is a miss; `set_descriptor` repairs it.",
         "test_server_states.py",
-        ("test_a_planted_type_is_a_corrupt_entry_and_a_set_repairs_it",),
+        ("test_a_key_of_a_wrong_type_is_corrupt_until_set",),
     ),
     Row(
         "The server loads its data",
         "A clear error (LOADING), and well again when it has.",
         "test_server_states.py",
-        ("test_a_server_that_loads_its_data_is_unavailable_and_says_so_until_it_has",),
+        ("test_a_loading_server_is_unavailable_until_it_has_loaded",),
     ),
     Row(
         "A script that does not end",
         "A clear error (BUSY), and well again when it has been killed.",
         "test_server_states.py",
-        ("test_a_server_busy_with_a_script_is_unavailable_and_says_so_until_it_is_killed",),
+        ("test_a_busy_server_is_unavailable_until_its_script_is_killed",),
     ),
     Row(
         "The server has become a read-only replica",
         "Writes are a clear error (READONLY), stats go on.",
         "test_unavailable.py",
-        ("test_a_replica_refuses_writes_and_answers_stats",),
+        ("test_a_read_only_replica_refuses_writes_and_answers_stats",),
     ),
     Row(
         "Rights, or the user, are taken away while connected",
         "A clear error, which names what to grant; well again when they are back.",
         "test_server_states.py",
-        ("test_rights_that_are_taken_away_from_who_is_connected_are_a_clear_error_until_they_are_back",),
+        ("test_revoked_permissions_are_reported_until_they_are_granted_again",),
     ),
     Row(
         "The password is rotated",
@@ -142,13 +142,13 @@ ROWS: Final = (
         "Guards are lost at any moment, processes killed and suspended between the steps of a fill, on a real folder",
         "Nothing is readable at the end that storage does not have.",
         "../stress/test_guards.py",
-        ("test_whatever_happens_to_guards_and_processes_nothing_is_readable_that_storage_does_not_have",),
+        ("test_lost_guards_and_processes_leave_no_deleted_blob_readable",),
     ),
     Row(
         "Long work with killed connections, flushes, and cancelled callers",
         "Memory and open descriptors do not grow.",
         "test_soak.py",
-        ("test_after_long_work_with_faults_nothing_has_grown",),
+        ("test_long_work_with_faults_leaks_no_memory_or_descriptors",),
     ),
 )
 
@@ -170,8 +170,8 @@ What has to be granted, what is bounded by which option, and what Sentinel and C
 [operations](operations.md); what a near cache promises, in [near cache](near-cache.md); why a fill brings nothing back,
 in [architecture](architecture.md).
 
-Longer forms: `pytest tests/faults/test_soak.py --soak-operations 20000000`, `pytest tests/stress --stress-seconds 600`,
-`pytest tests/coherence --coherence-seconds 600`.
+Longer forms: `pytest -m slow tests/faults/test_soak.py --soak-operations 20000000`,
+`pytest -m slow tests/stress --stress-seconds 600`, `pytest -m slow tests/coherence --coherence-seconds 600`.
 """
 
 

@@ -75,7 +75,10 @@ def loaded(tmp_path_factory):
         yield server, folder, corpus
 
 
-@pytest.fixture(params=list(PEERS))
+slow = pytest.mark.slow
+
+
+@pytest.fixture(params=[OURS, *(pytest.param(name, marks=slow) for name in PEERS if name != OURS)])
 def peer(request, loaded):
     if request.param.startswith("Distribution"):
         require_program("go")
@@ -83,7 +86,9 @@ def peer(request, loaded):
     return PeerProcess(request.param, PEERS[request.param], server, folder, "asyncio")
 
 
-@pytest.mark.parametrize("workload", [HIT, MISS, MIXED, many(10)])
+@pytest.mark.parametrize(
+    "workload", [HIT, *(pytest.param(workload, marks=slow) for workload in (MISS, MIXED, many(10)))]
+)
 def test_every_peer_does_every_job(peer, workload, loaded):
     server, _, _ = loaded
     job = Job(workload, 4, 0.05)
@@ -103,7 +108,7 @@ def test_every_peer_does_every_job(peer, workload, loaded):
         assert after.stats > before.stats
 
 
-def test_a_wrong_answer_ends_the_run(peer, loaded, capfd):
+def test_a_wrong_answer_fails_the_run(peer, loaded, capfd):
     server, _, corpus = loaded
     popular = corpus.blobs[0]
     key = descriptor_key(popular.digest)
@@ -120,7 +125,8 @@ def test_a_wrong_answer_ends_the_run(peer, loaded, capfd):
 NEARBY = {workload: Job(workload, callers, 0.05, kept) for workload, callers, kept in NEAR_JOBS}
 
 
-def test_this_library_does_the_jobs_for_near_caches(loaded):
+@slow
+def test_aioblobcache_does_the_near_cache_jobs(loaded):
     server, folder, _ = loaded
     with PeerProcess(OURS, PEERS[OURS], server, folder, "asyncio") as peer:
         for job in [*NEARBY.values()][:-2]:
@@ -130,7 +136,8 @@ def test_this_library_does_the_jobs_for_near_caches(loaded):
             assert measured.seconds > 0
 
 
-def test_coredis_does_them_by_its_own_cache(loaded):
+@slow
+def test_coredis_does_near_cache_jobs_with_its_own_cache(loaded):
     server, folder, _ = loaded
     peer = PeerProcess("coredis", PEERS["coredis"], server, folder, "asyncio")
     assert [workload for workload, job in NEARBY.items() if not peer.does(job)] == [PEEK, PEEK_UNIFORM, *BARE]
@@ -140,8 +147,12 @@ def test_coredis_does_them_by_its_own_cache(loaded):
         assert server.counts().stats > before.stats  # to warm it
 
 
-@pytest.mark.parametrize(("name", "workload"), [(OURS, NEAR_SPREAD), (OURS, NINE_IN_TEN), ("coredis", NEAR_SPREAD)])
-def test_a_wrong_answer_of_a_near_cache_ends_the_run(name, workload, loaded, capfd):
+@slow
+@pytest.mark.parametrize(
+    ("name", "workload"),
+    [(OURS, NEAR_SPREAD), (OURS, NINE_IN_TEN), ("coredis", NEAR_SPREAD)],
+)
+def test_a_wrong_near_cache_answer_fails_the_run(name, workload, loaded, capfd):
     server, folder, corpus = loaded
     popular = corpus.blobs[0]
     key = descriptor_key(popular.digest)
@@ -156,7 +167,7 @@ def test_a_wrong_answer_of_a_near_cache_ends_the_run(name, workload, loaded, cap
     assert popular.digest in capfd.readouterr().err
 
 
-def test_the_others_do_no_job_for_near_caches(loaded):
+def test_other_peers_do_no_near_cache_job(loaded):
     server, folder, _ = loaded
     for name in set(PEERS) - {OURS, "coredis"}:
         if not name.startswith("Distribution"):
@@ -164,7 +175,8 @@ def test_the_others_do_no_job_for_near_caches(loaded):
             assert not any(peer.does(job) for job in NEARBY.values())
 
 
-def test_a_storm_overwrites_without_changing_anything(loaded):
+@slow
+def test_a_storm_overwrites_without_changing_values(loaded):
     server, folder, corpus = loaded
     key = descriptor_key(corpus.blobs[0].digest)
     with Redis(host=server.host, port=server.port) as client:
@@ -176,7 +188,8 @@ def test_a_storm_overwrites_without_changing_anything(loaded):
         assert client.hgetall(key) == kept
 
 
-def test_the_memory_of_an_entry_and_the_window_are_measured(loaded):
+@slow
+def test_entry_memory_and_invalidation_window_are_measured(loaded):
     footprint = measure_footprint(20_000)
     assert 100 < footprint.bytes_each < 1_000
     server, folder, corpus = loaded
@@ -185,7 +198,7 @@ def test_the_memory_of_an_entry_and_the_window_are_measured(loaded):
     assert 0 <= window.p50_us <= window.p99_us
 
 
-def test_a_blob_that_should_be_unknown_ends_the_run_if_it_is_known(peer, loaded):
+def test_a_known_blob_that_should_be_unknown_fails_the_run(peer, loaded):
     server, _, corpus = loaded
     popular = corpus.blobs[0]
     membership = membership_key(popular.repository)
@@ -200,7 +213,8 @@ def test_a_blob_that_should_be_unknown_ends_the_run_if_it_is_known(peer, loaded)
             client.srem(membership, popular.absent)
 
 
-def test_a_run_is_kept_shown_and_made_into_a_page(tmp_path):
+@slow
+def test_a_run_is_recorded_shown_and_made_into_a_page(tmp_path):
     said = []
     peers = [OURS, "redis-py pipeline"]
     near = NEAR_JOBS[-2:]  # those of which one is done in a storm
@@ -238,7 +252,8 @@ def benchmarks(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
 
 
-def test_the_short_form_prints_the_ratios(tmp_path):
+@slow
+def test_the_quick_run_prints_the_ratios(tmp_path):
     output = tmp_path / "results.json"
     peers = ["--peers", OURS, "redis-py pipeline", "--callers", "16"]
     ran = benchmarks("--quick", *peers, "--output", str(output))
@@ -247,13 +262,13 @@ def test_the_short_form_prints_the_ratios(tmp_path):
     assert Results.read(output).settings["rounds"] == 2
 
 
-def test_a_peer_that_does_not_exist_is_told_from_those_that_do():
+def test_an_unknown_peer_is_refused_with_the_known_peers():
     ran = benchmarks("--peers", "memcached")
     assert ran.returncode == 1
     assert "no peer is called 'memcached'; they are: aioblobcache, redis-py pipeline" in ran.stderr
 
 
-def test_the_page_and_the_readme_are_of_the_results_that_are_kept():
+def test_the_page_and_readme_match_the_recorded_results():
     all_kept = Kept.read(ROOT / "benchmarks" / "results")
     assert len(all_kept.runs) >= 3
     assert ROOT.joinpath("docs/performance.md").read_text() == page(all_kept, "performance.svg")
@@ -261,7 +276,8 @@ def test_the_page_and_the_readme_are_of_the_results_that_are_kept():
     assert readme == with_summary(readme, all_kept.runs)
 
 
-def test_a_peer_that_is_not_installed_is_left_out_with_its_cure(monkeypatch):
+@slow
+def test_a_missing_peer_is_skipped_with_its_install_command(monkeypatch):
     monkeypatch.setattr("benchmarks.peers.distribution.shutil.which", lambda _: None)
     monkeypatch.setattr("benchmarks.ceiling.shutil.which", lambda _: None)
     said = []
@@ -273,7 +289,8 @@ def test_a_peer_that_is_not_installed_is_left_out_with_its_cure(monkeypatch):
     assert said[1] == "without the server's ceiling: apt-get install redis-tools"
 
 
-def test_registries_are_pulled_from_in_turn(tmp_path):
+@slow
+def test_every_registry_is_pulled_from(tmp_path):
     for program in ("wrk", "docker-registry"):
         require_program(program)
     said = []
@@ -291,6 +308,7 @@ def test_registries_are_pulled_from_in_turn(tmp_path):
     assert tmp_path.joinpath("picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+@slow
 def test_every_layer_is_measured(tmp_path):
     said = []
     layers = measure_layers(2, 0.2, said.append)
@@ -302,7 +320,7 @@ def test_every_layer_is_measured(tmp_path):
     assert layers_table(layers).count("\n") == 2 + len(LAYERS)
 
 
-def test_the_files_of_a_registry_say_what_its_digests_say(tmp_path):
+def test_the_written_tree_matches_the_storage_in_memory(tmp_path):
     numbers = range(300)
     write_tree(tmp_path, numbers)
     storage = RegistryStorage(LocalStore(tmp_path))
@@ -342,7 +360,8 @@ def kept_by_go(tmp_path):
         yield server
 
 
-def test_a_fault_that_nobody_planted_ends_an_audit(kept_by_go, capfd):
+@slow
+def test_an_unplanted_fault_fails_the_audit_run(kept_by_go, capfd):
     care = take_care(0, AUDIT, kept_by_go.address, 1_000)
     assert (care.entries, care.in_memory) == (2_000, True)
     faults = planted(1_000)
@@ -353,7 +372,7 @@ def test_a_fault_that_nobody_planted_ends_an_audit(kept_by_go, capfd):
     assert "2,009 of 2,000 entries, 12 faults" in capfd.readouterr().err
 
 
-def test_a_cache_that_is_not_filled_as_it_should_be_ends_a_run(kept_by_go):
+def test_a_wrongly_filled_cache_fails_the_run(kept_by_go):
     [client] = kept_by_go.nodes
     require_cached(client, 1_000)
     with pytest.raises(SystemExit, match="warm failed"):  # all of them are known
@@ -367,12 +386,13 @@ def test_a_cache_that_is_not_filled_as_it_should_be_ends_a_run(kept_by_go):
         kept_by_go.send([(b"GET", b"nothing")])
 
 
-def test_a_tree_that_has_no_room_is_not_begun(tmp_path):
+def test_a_tree_without_disk_space_is_not_started(tmp_path):
     require_room(tmp_path, 2)
     with pytest.raises(SystemExit, match=r"the tree needs 4,096,000,000,000.0 GB and .* see --folder and --entries"):
         require_room(tmp_path, 10**18)
 
 
+@slow
 def test_upkeep_is_measured_and_shown(tmp_path):
     said = []
     folder = tmp_path / "tree"

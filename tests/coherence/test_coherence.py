@@ -24,10 +24,12 @@ from tests.support.servers import REDIS, VALKEY, RedisServer, running
 pytestmark = pytest.mark.anyio
 
 READERS = 3
+SHORT_SECONDS = 2.5
+MIN_ANSWERS_PER_SECOND = 2_000  # a busy machine gives a fifth of its usual ten thousand
 BY_LIBRARY, BY_COMMANDS, BY_REGISTRY = range(70), range(70, 140), range(140, 150)
 
 
-def test_the_history_tells_right_answers_from_stale_ones():
+def test_the_history_distinguishes_correct_and_stale_answers():
     history = History()
     history.write(1, begun=10.0, confirmed=11.0)
     history.write(2, begun=20.0, confirmed=21.0)
@@ -48,14 +50,24 @@ def test_the_history_tells_right_answers_from_stale_ones():
         assert history.allows(answer, asked, answered, bound=0.3) is allowed, (answer, asked, answered)
 
 
-@pytest.fixture
-def seconds(request):
-    return request.config.getoption("--coherence-seconds")
+@pytest.mark.whole_machine
+@pytest.mark.parametrize("kind", [VALKEY, REDIS])
+async def test_no_answer_of_a_short_run_contradicts_an_older_write(kind, tmp_path):
+    counts = await read_and_write(kind, SHORT_SECONDS, tmp_path)
+    assert counts["near"] > counts["answers"] / 50
 
 
+@pytest.mark.slow
+@pytest.mark.whole_machine
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
-async def test_no_answer_contradicts_a_write_that_was_confirmed_longer_ago_than_promised(kind, seconds, tmp_path):
+async def test_no_answer_contradicts_a_write_older_than_max_staleness(kind, request, tmp_path):
+    counts = await read_and_write(kind, request.config.getoption("--coherence-seconds"), tmp_path)
+    assert counts["near"] > counts["answers"] / 5
+    assert counts["outdated"] > 0  # within the bound: the window is there
+
+
+async def read_and_write(kind, seconds, tmp_path):
     draw = random.Random(f"{kind} {seconds}")
     contents = {number: b"blob %d" % number + b"." * number for number in BY_REGISTRY}
     blobs = [
@@ -90,10 +102,9 @@ async def test_no_answer_contradicts_a_write_that_was_confirmed_longer_ago_than_
     counts = check(written, tmp_path)
     print(f"{kind}: {written.writes} writes, {counts}")  # noqa: T201
     assert set(written.writes) == {"library", "raw commands", "docker-registry", "FLUSHALL"}
-    assert counts["answers"] >= 100_000
-    assert counts["near"] > counts["answers"] / 5
+    assert counts["answers"] >= MIN_ANSWERS_PER_SECOND * seconds
     assert counts["unknown"] > counts["answers"] / 50
-    assert counts["outdated"] > 0  # within the bound: the window is there
+    return counts
 
 
 def reading_process(server, folder, number):

@@ -1,8 +1,8 @@
 """A process with a near cache that asks for one blob without end.
 
-``python -m tests.faults.near_reader URL NAME DIGEST SECONDS``: it says ``near`` once answers come from
-the near cache, and when standard input ends, in JSON, what it was answered: runs of equal answers,
-each with the times at which the first and the last were asked for.
+``python -m tests.faults.near_reader URL NAME DIGEST SECONDS``: it prints ``near`` once answers come from
+the near cache, and ``unknown`` once the blob is unknown. When standard input ends it prints its answers as
+JSON: runs of equal answers, each with the times at which the first and the last were asked for.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ async def main(url: str, name: str, digest: str, max_staleness: str) -> None:
                 runs[-1][2] = asked
             else:
                 runs.append([answer, asked, asked])
+                if answer is None:
+                    print("unknown", flush=True)  # noqa: T201
             await asyncio.sleep(0)
     print(json.dumps(runs), flush=True)  # noqa: T201
 

@@ -15,7 +15,8 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-CALLERS, CALLS = 500, 400
+CALLERS = 500
+FEW, MANY = 40, 400  # calls of each caller
 STABLE = range(400)  # never touched
 TURNED = range(400, 470)  # cleared and set in turns, so that it is known what a stat may answer
 CONTESTED = range(470, 500)  # cleared and set by callers who are cancelled: nobody knows
@@ -100,7 +101,8 @@ class Leaving:
             task.cancel()
 
 
-async def test_among_cancelled_callers_nobody_gets_an_answer_that_was_meant_for_another(own_server):
+@pytest.mark.parametrize("calls", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few calls", "many calls"])
+async def test_no_caller_gets_the_answer_of_a_cancelled_caller(own_server, calls):
     await put(own_server.url, ALL)
     blobs, leaving, counts = Blobs(), Leaving(1), Counter()
     async with provider(own_server.url, timeout=60.0) as cache:
@@ -145,9 +147,9 @@ async def test_among_cancelled_callers_nobody_gets_an_answer_that_was_meant_for_
 
         async def caller(seed):
             chance = random.Random(seed)
-            for call in range(CALLS):
+            for call in range(calls):
                 await ask(chance)
-                if call % 50 == 49:
+                if call % 20 == 19:
                     await ask_many(chance)
 
         async def turn(numbers):
@@ -203,8 +205,9 @@ async def test_among_cancelled_callers_nobody_gets_an_answer_that_was_meant_for_
             assert found == {digest_of(number): answers[of, number] for number in held}
         assert cache.info()["in_flight"] == cache.info()["waiting"] == cache.info()["reconnects"] == 0
     # Were one of these few, the test would not have met what it is for.
-    assert counts["asked"] == CALLERS * CALLS >= 200_000
+    assert counts["asked"] == CALLERS * calls
     assert counts["answered"] > counts["asked"] / 2
     assert counts["gone"] > counts["asked"] / 5
-    assert min(leaving.gone[way.__name__] for way in leaving.ways) > 1_000, leaving.gone
-    assert min(counts["known to be gone"], counts["contested"], counts["answered in groups"]) > 200, counts
+    assert min(leaving.gone[way.__name__] for way in leaving.ways) > counts["asked"] / 200, leaving.gone
+    rarer = min(counts["known to be gone"], counts["contested"], counts["answered in groups"])
+    assert rarer > counts["asked"] / 1_000, counts

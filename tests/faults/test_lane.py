@@ -42,7 +42,7 @@ pytestmark = pytest.mark.anyio
 # --- replies cut and split -----------------------------------------------------------------------
 
 
-async def test_a_reply_cut_anywhere_is_the_right_answer_or_unavailable_and_is_recovered_from(own_server):
+async def test_a_cut_reply_is_never_a_wrong_answer(own_server):
     await fill(own_server.url, [FIRST, SECOND])
 
     async def cut_at(count):
@@ -65,7 +65,7 @@ async def test_a_reply_cut_anywhere_is_the_right_answer_or_unavailable_and_is_re
         await asyncio.gather(*(cut_at(count) for count in range(start, min(start + 20, length + 1))))
 
 
-async def test_replies_that_come_byte_by_byte_are_right(own_server, proxy):
+async def test_replies_that_arrive_byte_by_byte_are_correct(own_server, proxy):
     await fill(own_server.url, SOME[:50])
     async with provider(proxy.url) as cache:
         proxy.bytewise = True
@@ -89,7 +89,7 @@ impossible = pytest.mark.parametrize("reply", IMPOSSIBLE.values(), ids=IMPOSSIBL
 
 
 @impossible
-async def test_a_reply_that_nobody_asked_for_poisons_the_lane(own_server, proxy, reply):
+async def test_an_unsolicited_reply_replaces_the_connection(own_server, proxy, reply):
     await fill(own_server.url, SOME[:10])
     async with provider(proxy.url) as cache:
         repository = cache.repository_scoped(NAME)
@@ -102,7 +102,7 @@ async def test_a_reply_that_nobody_asked_for_poisons_the_lane(own_server, proxy,
 
 @impossible
 @pytest.mark.parametrize("scope", ["global", "scoped"])
-async def test_one_reply_too_many_in_front_of_others_is_never_a_wrong_answer(own_server, proxy, reply, scope):
+async def test_an_extra_reply_before_others_is_never_a_wrong_answer(own_server, proxy, reply, scope):
     await fill(own_server.url, SOME[:10])
     async with provider(proxy.url) as cache:
         service = cache if scope == "global" else cache.repository_scoped(NAME)
@@ -126,7 +126,7 @@ async def test_a_push_between_replies_is_skipped(own_server, proxy):
         assert cache.info()["reconnects"] == 0
 
 
-async def test_a_reply_without_end_poisons_the_lane(own_server, proxy):
+async def test_an_endless_reply_replaces_the_connection(own_server, proxy):
     await fill(own_server.url, [FIRST])
     async with provider(proxy.url) as cache:
         repository = cache.repository_scoped(NAME)
@@ -139,7 +139,7 @@ async def test_a_reply_without_end_poisons_the_lane(own_server, proxy):
 # --- servers that hang or go ---------------------------------------------------------------------
 
 
-async def test_a_server_that_hangs_ends_every_call_and_no_late_reply_reaches_another(own_server):
+async def test_no_late_reply_of_a_hung_server_reaches_another_call(own_server):
     await fill(own_server.url, SOME)
     async with provider(own_server.url, timeout=0.5) as cache:
         repository = cache.repository_scoped(NAME)
@@ -157,7 +157,7 @@ async def test_a_server_that_hangs_ends_every_call_and_no_late_reply_reaches_ano
         assert cache.info()["in_flight"] == cache.info()["waiting"] == 0
 
 
-async def test_a_server_killed_and_started_again_leaves_no_task_and_no_lost_exception(own_server, caplog):
+async def test_a_restarted_server_leaves_no_task_and_no_lost_exception(own_server, caplog):
     before = asyncio.all_tasks()
     async with provider(own_server.url) as cache:
         repository = cache.repository_scoped(NAME)
@@ -182,7 +182,7 @@ async def test_a_server_killed_and_started_again_leaves_no_task_and_no_lost_exce
 # --- sharing, bounds, cancellation ---------------------------------------------------------------
 
 
-async def test_the_same_stat_is_sent_once_in_a_tick_and_again_once_it_was_sent(own_server, proxy):
+async def test_equal_stats_of_one_tick_are_sent_once(own_server, proxy):
     await fill(own_server.url, [FIRST])
     async with provider(proxy.url) as cache:
         repository = cache.repository_scoped(NAME)
@@ -202,7 +202,7 @@ async def test_the_same_stat_is_sent_once_in_a_tick_and_again_once_it_was_sent(o
         assert proxy.count(b"SISMEMBER") == before + 3
 
 
-async def test_no_more_than_the_bound_are_in_flight_and_all_are_answered(own_server):
+async def test_requests_in_flight_never_exceed_max_in_flight(own_server):
     wanted = [SOME[number % 300] for number in range(500)]
     await fill(own_server.url, SOME)
     async with provider(own_server.url, max_in_flight=8) as cache:
@@ -224,7 +224,7 @@ async def test_no_more_than_the_bound_are_in_flight_and_all_are_answered(own_ser
         assert cache.info()["reconnects"] == 0
 
 
-async def test_callers_that_waited_too_long_for_their_turn_do_not_poison_the_lane(own_server, proxy):
+async def test_callers_that_time_out_in_the_backlog_keep_the_connection(own_server, proxy):
     """The server is slow, yet each request that was sent is answered in time."""
     await fill(own_server.url, SOME)
     async with provider(proxy.url, max_in_flight=8, timeout=2.0) as cache:
@@ -240,7 +240,7 @@ async def test_callers_that_waited_too_long_for_their_turn_do_not_poison_the_lan
         assert cache.info()["reconnects"] == 0
 
 
-async def test_a_caller_cancelled_before_its_request_is_sent_sends_nothing(own_server, proxy):
+async def test_a_caller_cancelled_before_its_write_sends_nothing(own_server, proxy):
     await fill(own_server.url, [FIRST, SECOND])
     async with provider(proxy.url) as cache:
         repository = cache.repository_scoped(NAME)
@@ -268,7 +268,7 @@ async def test_a_caller_cancelled_before_its_request_is_sent_sends_nothing(own_s
         assert THIRD.digest.encode() not in sent
 
 
-async def test_callers_cancelled_at_any_moment_leave_right_answers_to_the_others(own_server):
+async def test_callers_cancelled_at_any_moment_leave_others_correct_answers(own_server):
     await fill(own_server.url, SOME)
     chance = random.Random(9)
     others = [descriptor_of(f"other {number}") for number in range(50)]
@@ -303,7 +303,7 @@ async def test_callers_cancelled_at_any_moment_leave_right_answers_to_the_others
         assert cache.info()["in_flight"] == cache.info()["waiting"] == 0
 
 
-async def test_answers_that_came_while_the_event_loop_was_blocked_do_not_poison_the_lane(own_server):
+async def test_a_blocked_event_loop_keeps_the_connection(own_server):
     await fill(own_server.url, SOME[:10])
     async with provider(own_server.url, timeout=0.2) as cache:
         repository = cache.repository_scoped(NAME)
@@ -358,12 +358,12 @@ def tls_server(tmp_path):
         yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/cert.pem"
 
 
-async def test_a_lane_speaks_tls(tls_server):
+async def test_a_multiplexed_connection_speaks_tls(tls_server):
     async with provider(tls_server) as cache:
         await assert_serves(cache, "lane")
 
 
-async def test_answers_that_fill_many_records_of_tls_are_read_whole(tls_server):
+async def test_replies_that_span_many_tls_records_are_read_whole(tls_server):
     """asyncio reads all records that are there before it tells the protocol of any."""
     await fill(tls_server, SOME)
     async with provider(tls_server) as cache:
@@ -374,7 +374,7 @@ async def test_answers_that_fill_many_records_of_tls_are_read_whole(tls_server):
         assert cache.info()["reconnects"] == 0
 
 
-async def test_a_lane_uses_a_unix_socket(tmp_path):
+async def test_a_multiplexed_connection_uses_a_unix_socket(tmp_path):
     path = tmp_path / "s"
     with running(RedisServer(VALKEY, tmp_path, "--unixsocket", str(path))):
         async with provider(f"unix://{path}") as cache:
@@ -384,7 +384,7 @@ async def test_a_lane_uses_a_unix_socket(tmp_path):
 @pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed")
 @pytest.mark.parametrize("anyio_backend", [pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")])
 @pytest.mark.parametrize("transport", ["tcp", "tls", "unix"])
-async def test_a_lane_runs_on_uvloop(request, tmp_path, transport):
+async def test_a_multiplexed_connection_runs_on_uvloop(request, tmp_path, transport):
     assert type(asyncio.get_running_loop()).__module__.startswith("uvloop")
     if transport == "tls":
         url = request.getfixturevalue("tls_server")
@@ -420,7 +420,7 @@ class OpaqueConnection(Connection):
         self._reader = HiddenReader(self._reader)
 
 
-async def test_a_connection_that_cannot_be_taken_over_is_served_by_the_pipeline(own_server):
+async def test_a_connection_that_cannot_be_adopted_uses_the_fallback(own_server):
     pool = ConnectionPool(connection_class=OpaqueConnection, host="127.0.0.1", port=own_server.port, protocol=3)
     client = Redis(connection_pool=pool)
     async with RedisBlobDescriptorCache(client, timeout=10.0) as cache:
@@ -429,7 +429,7 @@ async def test_a_connection_that_cannot_be_taken_over_is_served_by_the_pipeline(
 
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
-async def test_a_server_that_does_not_speak_resp3_is_served_by_the_pipeline(tmp_path, caplog, kind):
+async def test_a_server_without_resp3_uses_the_fallback(tmp_path, caplog, kind):
     server = RedisServer(kind, tmp_path, "--rename-command", "HELLO", "")
     with running(server):
         async with provider(server.url) as cache:
@@ -446,7 +446,7 @@ async def test_a_server_that_does_not_speak_resp3_is_served_by_the_pipeline(tmp_
 # --- refusals, and the end -----------------------------------------------------------------------
 
 
-async def test_a_server_that_became_a_replica_refuses_writes_in_time_and_answers_stats(own_server):
+async def test_a_server_turned_replica_refuses_writes_and_answers_stats(own_server):
     async with provider(own_server.url, timeout=2.0) as cache, Redis.from_url(own_server.url) as client:
         repository = cache.repository_scoped(NAME)
         await until_set(repository, FIRST)
@@ -466,7 +466,7 @@ async def test_a_server_that_became_a_replica_refuses_writes_in_time_and_answers
         assert cache.info()["reconnects"] == 0
 
 
-async def test_writes_go_on_after_the_server_has_forgotten_its_scripts(own_server):
+async def test_writes_continue_after_script_flush(own_server):
     async with provider(own_server.url) as cache, Redis.from_url(own_server.url) as client:
         repository = cache.repository_scoped(NAME)
         await until_set(repository, FIRST)
@@ -481,7 +481,7 @@ async def test_writes_go_on_after_the_server_has_forgotten_its_scripts(own_serve
         assert cache.info()["reconnects"] == 0
 
 
-async def test_nothing_stays_open_after_the_provider_was_left(own_server, proxy):
+async def test_a_closed_provider_leaves_no_open_connection(own_server, proxy):
     async with Redis.from_url(own_server.url) as client:
         [own] = await client.client_list()
         async with provider(proxy.url, lanes=3) as cache:

@@ -26,7 +26,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_write_never_gets_another_writes_answer(own_server, proxy):
+async def test_a_write_never_gets_the_reply_of_another_write(own_server, proxy):
     """A status in front of the replies: each call's own would be the one before it."""
     await fill(own_server.url, [FIRST, SECOND])
     async with provider(proxy.url) as cache:
@@ -38,7 +38,7 @@ async def test_a_write_never_gets_another_writes_answer(own_server, proxy):
         assert [type(outcome) for outcome in outcomes] == [CacheUnavailableError] * 3
 
 
-async def test_a_reply_that_the_parser_cannot_build_poisons_the_lane(own_server, proxy, caplog):
+async def test_a_reply_that_cannot_be_parsed_replaces_the_connection(own_server, proxy, caplog):
     await fill(own_server.url, [FIRST])
     async with provider(proxy.url) as cache:
         repository = cache.repository_scoped(NAME)
@@ -49,7 +49,7 @@ async def test_a_reply_that_the_parser_cannot_build_poisons_the_lane(own_server,
     assert "Fatal error" not in caplog.text
 
 
-async def test_any_number_of_pushes_is_no_reply_without_end(own_server, proxy):
+async def test_many_pushes_do_not_count_as_an_endless_reply(own_server, proxy):
     await fill(own_server.url, [FIRST])
     async with provider(proxy.url) as cache:
         repository = cache.repository_scoped(NAME)
@@ -63,7 +63,7 @@ async def test_any_number_of_pushes_is_no_reply_without_end(own_server, proxy):
         assert cache.info()["reconnects"] == 0
 
 
-async def test_a_provider_left_by_cancellation_leaves_no_connection(own_server):
+async def test_a_provider_closed_by_cancellation_leaves_no_connection(own_server):
     with anyio.CancelScope() as scope:
         async with provider(own_server.url) as cache:
             with pytest.raises(BlobUnknownError):
@@ -92,7 +92,7 @@ class WithoutTransport(Connection):
         self._writer = self.Writer(self._writer)
 
 
-async def test_a_writer_that_hides_its_transport_is_left_to_the_pipeline(own_server):
+async def test_a_writer_without_a_transport_uses_the_fallback(own_server):
     pool = ConnectionPool(connection_class=WithoutTransport, port=own_server.port, protocol=3)
     client = Redis(connection_pool=pool)
     async with RedisBlobDescriptorCache(client, timeout=10.0) as cache:
@@ -105,7 +105,7 @@ async def test_a_writer_that_hides_its_transport_is_left_to_the_pipeline(own_ser
 
 
 @pytest.mark.parametrize("ticks", [0, 1, 2, 3, 4, 6, 8, 12])
-async def test_leaving_while_connecting_to_a_server_that_hangs_does_not_wait_for_it(
+async def test_closing_does_not_wait_for_a_hung_connection_attempt(
     own_server,
     proxy,
     ticks,

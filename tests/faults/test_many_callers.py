@@ -17,17 +17,20 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-BLOBS = range(50_000)
+FEW, MANY = range(10_000), range(50_000)  # blobs, each asked for in two scopes
 IN_FLIGHT = 20_000
 
 
-async def test_a_hundred_thousand_callers_at_once_are_answered_in_the_order_they_came(own_server):
-    await put(own_server.url, BLOBS)
+@pytest.mark.parametrize("blobs", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"])
+async def test_simultaneous_callers_are_answered_in_order(own_server, blobs):
+    await put(own_server.url, blobs)
     async with provider(own_server.url, timeout=60.0) as cache:
+        # Connecting would take longer than it may while so many callers are started.
+        await until(lambda: cache.info()["lanes_open"] == 1)
         repository = cache.repository_scoped(NAME)
         # No two ask the same in the same scope: each question is one of its own.
         questions = [
-            question for number in BLOBS for question in ((cache, globally, number), (repository, scoped, number))
+            question for number in blobs for question in ((cache, globally, number), (repository, scoped, number))
         ]
         served, peak, most_waiting = [], 0, 0
 
@@ -41,14 +44,13 @@ async def test_a_hundred_thousand_callers_at_once_are_answered_in_the_order_they
         async with asyncio.TaskGroup() as callers:
             for place, question in enumerate(questions):
                 callers.create_task(ask(place, *question))
-        assert len(served) == 100_000
-        assert_same(served, range(100_000))
+        assert_same(served, range(2 * len(blobs)))
         assert 4096 / 2 < peak <= 4096
-        assert most_waiting > 50_000
+        assert most_waiting > len(blobs)
         assert cache.info()["in_flight"] == cache.info()["waiting"] == cache.info()["reconnects"] == 0
 
 
-async def test_callers_of_a_lane_that_is_full_are_served_before_those_who_come_later(own_server):
+async def test_callers_in_the_backlog_are_served_before_later_callers(own_server):
     """Also where room is made by single replies, while others keep coming."""
     await put(own_server.url, range(2_000))
     async with provider(own_server.url, timeout=60.0, max_in_flight=3) as cache:
@@ -81,8 +83,9 @@ async def cost_of(coroutines, count, ready):
     return held / count, tasks
 
 
-@pytest.mark.parametrize("scope", ["global", "scoped"])
-async def test_a_request_in_flight_costs_less_than_a_kibibyte(own_server, scope):
+@pytest.mark.whole_machine
+@pytest.mark.parametrize("scope", ["global", pytest.param("scoped", marks=pytest.mark.slow)])
+async def test_a_request_in_flight_costs_less_than_one_kibibyte(own_server, scope):
     """A task and its coroutine are the caller's: what as many tasks cost that wait for nothing in particular is not
     counted, nor are the bytes that the transport still has, since the socket of a server that stands still is full."""
     digests = [digest_of(number) for number in range(IN_FLIGHT)]

@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 from aioblobcache import BlobUnknownError, CacheUnavailableError, CorruptEntryError, RedisBlobDescriptorCache
 from aioblobcache.conformance import descriptor_of
 from aioblobcache.redis.keys import descriptor_key, membership_key, override_key
+from tests.support.lateness import LoopTime
 from tests.support.ports import free_port
 from tests.support.servers import REDIS, VALKEY, RedisServer, running, stopped
 from tests.support.waiting import until, until_server_says
@@ -82,11 +83,16 @@ async def last_served(service, until_when):
 
 
 @pytest.mark.parametrize("silent", ["requests", "replies", "both"])
-async def test_a_silent_network_ends_what_is_served_with_the_lease(own_server, proxy, silent):
+async def test_a_silent_network_ends_near_hits_with_the_lease(own_server, proxy, silent):
     """Neither end hears that the connection is dead. The invalidation of the clear never comes."""
-    async with writer(own_server.url) as elsewhere, provider(proxy.url, max_staleness=STALENESS) as cache:
+    async with (
+        LoopTime() as clock,
+        writer(own_server.url) as elsewhere,
+        provider(proxy.url, max_staleness=STALENESS) as cache,
+    ):
         repository = cache.repository_scoped(NAME)
         await served_near(repository)
+        lost = clock.lost
         if silent != "replies":
             proxy.lets_requests_through.clear()
         if silent != "requests":
@@ -96,7 +102,8 @@ async def test_a_silent_network_ends_what_is_served_with_the_lease(own_server, p
         last = await last_served(repository, cleared + 2 * STALENESS)
         assert last < cleared + STALENESS
         if silent != "requests":
-            assert last > cleared  # or this has shown nothing
+            # Or this has shown nothing; unless the machine took the lease's time.
+            assert last > cleared or clock.lost - lost > STALENESS / 4
         asked = asyncio.create_task(repository.stat(DIGEST))
         await asyncio.sleep(0.05)
         assert not asked.done()
@@ -106,7 +113,7 @@ async def test_a_silent_network_ends_what_is_served_with_the_lease(own_server, p
             await asked
 
 
-async def test_the_lease_runs_from_when_the_heartbeat_was_sent_not_from_its_answer(own_server, proxy):
+async def test_a_lease_starts_when_its_heartbeat_is_sent(own_server, proxy):
     """Replies that take longer than the lease confirm nothing."""
     async with writer(own_server.url), provider(proxy.url, max_staleness=0.1) as cache:
         repository = cache.repository_scoped(NAME)
@@ -120,20 +127,26 @@ async def test_the_lease_runs_from_when_the_heartbeat_was_sent_not_from_its_answ
         assert cache.info()["reconnects"] == 0
 
 
-async def test_a_stopped_server_ends_what_is_served_and_one_that_goes_on_resumes_it(own_server):
-    async with writer(own_server.url), provider(own_server.url, max_staleness=STALENESS) as cache:
+async def test_a_stopped_server_ends_near_hits_until_it_continues(own_server):
+    async with (
+        LoopTime() as clock,
+        writer(own_server.url),
+        provider(own_server.url, max_staleness=STALENESS) as cache,
+    ):
         repository = cache.repository_scoped(NAME)
         await served_near(repository)
+        lost = clock.lost
         with stopped(own_server):
             since = time.monotonic()
             last = await last_served(repository, since + 2 * STALENESS)
-            assert since < last < since + STALENESS
+            assert last < since + STALENESS
+            assert last > since or clock.lost - lost > STALENESS / 4
         # Nothing was lost: the connection stands, and its first confirmation is good for what was kept.
         await until(lambda: repository.peek(DIGEST) is not None)
         assert cache.info()["reconnects"] == 0
 
 
-async def test_a_killed_server_takes_what_was_read_from_it_along(own_server):
+async def test_a_killed_server_drops_its_near_cache_entries(own_server):
     async with writer(own_server.url), provider(own_server.url, timeout=0.25, max_staleness=30.0) as cache:
         repository = cache.repository_scoped(NAME)
         await served_near(repository)
@@ -147,7 +160,7 @@ async def test_a_killed_server_takes_what_was_read_from_it_along(own_server):
             await repository.stat(DIGEST)
 
 
-async def test_something_on_the_way_that_swallows_invalidations_is_found_out(own_server, proxy):
+async def test_a_proxy_that_drops_invalidations_is_detected(own_server, proxy):
     """It lets CLIENT TRACKING through, and forwards whatever is a reply."""
     proxy.edit = partial(re.compile(rb">2\r\n\$10\r\ninvalidate\r\n\*1\r\n\$\d+\r\n[^\r]*\r\n").sub, b"")
     async with writer(own_server.url) as elsewhere, provider(proxy.url, max_staleness=4.0) as cache:
@@ -173,9 +186,7 @@ def reading_process(url):
 
 
 @pytest.mark.parametrize("suspended", [0.6, 1.5])
-async def test_a_process_that_was_suspended_for_longer_than_its_lease_does_not_begin_with_a_stale_answer(
-    own_server, suspended
-):
+async def test_a_resumed_process_gives_no_stale_answer(own_server, suspended):
     async with writer(own_server.url) as elsewhere:
         with reading_process(own_server.url) as reader:
             assert await asyncio.to_thread(reader.stdout.readline) == "near\n"
@@ -183,7 +194,7 @@ async def test_a_process_that_was_suspended_for_longer_than_its_lease_does_not_b
                 await elsewhere.clear(DIGEST)
                 cleared = time.monotonic()
                 await asyncio.sleep(suspended)
-            await asyncio.sleep(0.2)
+            assert await asyncio.to_thread(reader.stdout.readline) == "unknown\n"
             said, _ = await asyncio.to_thread(reader.communicate)
     runs = json.loads(said)
     assert [answer for answer, _, _ in runs] == [BLOB.size, None]
@@ -231,7 +242,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
 @pytest.mark.parametrize("change", CHANGES)
-async def test_whatever_happens_to_a_key_the_server_tells_and_the_answer_is_gone(change, kind, tmp_path):
+async def test_any_change_of_a_key_invalidates_its_answer(change, kind, tmp_path):
     """Long before the lease ends, which would end it as well."""
     async with a_reader_and_others(kind, tmp_path) as (_, repository, client, _):
         await client.sadd("another set", "something")
@@ -245,7 +256,7 @@ async def test_whatever_happens_to_a_key_the_server_tells_and_the_answer_is_gone
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
 @pytest.mark.parametrize("key", [KEY, MEMBERSHIP, OVERRIDE], ids=["descriptor", "membership", "override"])
-async def test_an_expired_key_is_told_of_where_there_are_few(kind, key, tmp_path):
+async def test_an_expired_key_invalidates_its_answer(kind, key, tmp_path):
     async with a_reader_and_others(kind, tmp_path) as (_, repository, client, _):
         await client.pexpire(key, 500)
         await served_near(repository)
@@ -255,7 +266,7 @@ async def test_an_expired_key_is_told_of_where_there_are_few(kind, key, tmp_path
 
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
-async def test_a_restored_value_is_read_anew(kind, tmp_path):
+async def test_a_restored_value_is_read_again(kind, tmp_path):
     async with a_reader_and_others(kind, tmp_path) as (_, repository, client, _):
         await client.hset(KEY, "size", 99)
         backup = await client.dump(KEY)
@@ -266,10 +277,11 @@ async def test_a_restored_value_is_read_anew(kind, tmp_path):
         assert (await repository.stat(DIGEST)).size == 99
 
 
-async def test_an_expiry_that_nobody_is_told_of_is_served_no_longer_than_the_greatest_age(tmp_path):
+async def test_near_cache_max_age_bounds_an_unannounced_expiry(tmp_path):
     server = RedisServer(VALKEY, tmp_path, "--enable-debug-command", "yes")
     with running(server):
         async with (
+            LoopTime() as clock,
             writer(server.url),
             Redis.from_url(server.url) as client,
             provider(server.url, max_staleness=0.2, near_max_age=1.0) as cache,
@@ -279,21 +291,24 @@ async def test_an_expiry_that_nobody_is_told_of_is_served_no_longer_than_the_gre
             await client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
             await client.pexpire(KEY, 100)
             await served_near(repository)
+            lost = clock.lost
             since = time.monotonic()
             last = await last_served(repository, since + 1.5)
-            assert 0.3 < last - since < 1.0  # longer than the lease of 0.2 s, which was renewed all the while
+            assert last - since < 1.0
+            # Longer than the lease of 0.2 s, which was renewed all the while.
+            assert last - since > 0.3 or clock.lost - lost > 0.1
             with pytest.raises(BlobUnknownError):
                 await repository.stat(DIGEST)
 
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
-async def test_swapdb_is_told_to_nobody_and_ending_the_connections_is_the_cure(kind, tmp_path):
+async def test_killing_connections_ends_stale_hits_after_swapdb(kind, tmp_path):
     """The one thing that no lease bounds: see docs/near-cache.md."""
     async with a_reader_and_others(kind, tmp_path, max_staleness=0.1) as (cache, repository, client, _):
         await served_near(repository)
         await client.execute_command("SWAPDB", 0, 1)
-        swapped = time.monotonic()
-        assert await last_served(repository, swapped + 0.4) > swapped + 0.3
+        await asyncio.sleep(0.4)  # four leases
+        await until(lambda: repository.peek(DIGEST) is not None)
         await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await until(lambda: repository.peek(DIGEST) is None)
         await until(lambda: cache.info()["near_cache"]["why_off"] is None)
@@ -302,7 +317,7 @@ async def test_swapdb_is_told_to_nobody_and_ending_the_connections_is_the_cure(k
 
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
-async def test_a_killed_connection_drops_what_came_by_it(kind, tmp_path):
+async def test_a_killed_connection_drops_its_near_cache_entries(kind, tmp_path):
     async with a_reader_and_others(kind, tmp_path) as (cache, repository, client, elsewhere):
         await served_near(repository)
         await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -318,7 +333,7 @@ async def test_a_killed_connection_drops_what_came_by_it(kind, tmp_path):
             await repository.stat(DIGEST)
 
 
-async def test_more_keys_than_the_server_will_track_cost_hits_and_nothing_else(tmp_path):
+async def test_a_full_tracking_table_costs_only_near_hits(tmp_path):
     server = RedisServer(VALKEY, tmp_path, "--tracking-table-max-keys", "100")
     blobs = [descriptor_of(f"blob {number}") for number in range(300)]
     with running(server):
@@ -341,7 +356,7 @@ async def test_more_keys_than_the_server_will_track_cost_hits_and_nothing_else(t
 
 
 @pytest.mark.parametrize("kind", [VALKEY, REDIS])
-async def test_a_demoted_primary_that_still_answers_is_no_longer_believed(kind, tmp_path):
+async def test_a_demoted_primary_ends_near_hits_with_the_lease(kind, tmp_path):
     """The other is the primary now, and confirms clears; the old one is cut off from it, and answers what it knew."""
     folders = [tmp_path / "old", tmp_path / "new"]
     for folder in folders:
@@ -405,7 +420,7 @@ async def knows_both(client):
         (VALKEY, "atomically", KEY),
     ],
 )
-async def test_a_slot_that_moves_to_another_node_takes_its_answers_along(kind, how, key, tmp_path):
+async def test_a_moved_slot_drops_its_near_cache_entries(kind, how, key, tmp_path):
     with ExitStack() as stack:
         (node, first), (other, second) = await cluster_of_two(stack, kind, tmp_path)
         async with first, second, provider(node.url, max_staleness=60.0) as cache:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 from redis.asyncio import Redis
@@ -12,6 +13,8 @@ from aioblobcache import BlobUnknownError, CacheUnavailableError, RedisBlobDescr
 from aioblobcache.conformance import descriptor_of, digest_of
 from tests.support.groups import Sentinels, running_sentinels
 from tests.support.internals import internals
+from tests.support.lateness import LoopTime
+from tests.support.load import Load, running_load
 from tests.support.servers import VALKEY
 from tests.support.waiting import until, until_replicated, until_server_says
 
@@ -41,76 +44,58 @@ async def switched(sentinel, service):
     raise AssertionError("unreachable")
 
 
-class Load:
-    """Callers who ask and clear without an end, and what became of it."""
-
-    def __init__(self, repository, blobs):
-        self.repository = repository
-        self.to_clear = iter(blobs[1:])
-        self.asked = blobs[0]
-        self.cleared = {}  # when, by digest
-        self.answered_last = 0.0
-        self.failures = 0
-        self.longest = 0.0
-
-    async def ask(self):
-        while True:
-            began = time.monotonic()
-            try:
-                await self.repository.stat(self.asked.digest)
-                self.answered_last = time.monotonic()
-            except CacheUnavailableError:
-                self.failures += 1
-                await asyncio.sleep(0.005)
-            self.longest = max(self.longest, time.monotonic() - began)
-
-    async def clear(self):
-        for blob in self.to_clear:
-            try:
-                await self.repository.clear(blob.digest)
-                self.cleared[blob.digest] = time.monotonic()
-            except (BlobUnknownError, CacheUnavailableError):
-                pass
-            await asyncio.sleep(0.002)
+async def clear_in_turn(repository, blobs, cleared):
+    """Clear one blob after the other, and note when each was cleared."""
+    for blob in blobs:
+        with suppress(BlobUnknownError, CacheUnavailableError):
+            await repository.clear(blob.digest)
+            cleared[blob.digest] = time.monotonic()
+        await asyncio.sleep(0.002)
 
 
-async def test_a_master_killed_under_64_callers_is_replaced_within_2_seconds_of_the_switch(group, figures):
-    async with RedisBlobDescriptorCache.from_url(group.url, timeout=0.25) as cache:
+@pytest.mark.whole_machine
+async def test_a_killed_master_is_replaced_soon_after_the_switch(group, figures):
+    cleared = {}  # when, by digest
+    async with LoopTime() as clock, RedisBlobDescriptorCache.from_url(group.url, timeout=0.25) as cache:
         repository = cache.repository_scoped(NAME)
         blobs = [descriptor_of(f"{number}") for number in range(4_000)]
         await until_server_says(lambda: answers(repository))
         await put(group.url, blobs)
         await until_replicated(group.master.port, 2)
-        load = Load(repository, blobs)
-        tasks = [asyncio.create_task(load.ask()) for _ in range(CALLERS)] + [asyncio.create_task(load.clear())]
+        load = Load([(repository, blobs[0])])
+        clearing = asyncio.create_task(clear_in_turn(repository, blobs[1:], cleared))
         announced = [asyncio.create_task(switched(sentinel, group.service)) for sentinel in group.sentinels]
-        await asyncio.sleep(1.0)
-        killed = time.monotonic()
-        await asyncio.to_thread(group.master.stop)
-        done, _ = await asyncio.wait(announced, return_when=asyncio.FIRST_COMPLETED)
-        switch = min(task.result() for task in done)
-        await until(lambda: load.answered_last > switch)
-        served = load.answered_last
-        await repository.set_descriptor(digest_of("new"), descriptor_of("new"))
-        written = time.monotonic()
-        for task in (*tasks, *announced):
+        async with running_load(load, callers=CALLERS):
+            await until(lambda: len(cleared) > 100)
+            lost = clock.lost
+            killed = time.monotonic()
+            await asyncio.to_thread(group.master.stop)
+            done, _ = await asyncio.wait(announced, return_when=asyncio.FIRST_COMPLETED)
+            switch = min(task.result() for task in done)
+            await until(lambda: load.answered_last > switch)
+            served = load.answered_last
+            await until_server_says(lambda: writes(repository, descriptor_of("new")))
+            written = time.monotonic()
+            lost = clock.lost - lost
+        for task in (clearing, *announced):
             task.cancel()
-        await asyncio.gather(*tasks, *announced, return_exceptions=True)
-        back = [digest for digest in load.cleared if digest in await repository.stat_many([digest])]
+        await asyncio.gather(clearing, *announced, return_exceptions=True)
+        back = [digest for digest in cleared if digest in await repository.stat_many([digest])]
 
     figures(
         switch_after_the_kill=switch - killed,
         served_after_the_switch=served - switch,
         written_after_the_switch=written - switch,
         longest_call=load.longest,
-        clears=len(load.cleared),
+        clears=len(cleared),
         clears_lost_by_replication=len(back),
     )
-    assert served - switch < 2.0
-    assert written - switch < 2.0
+    assert load.wrong == 0
+    # The servers have as little of the processors as the event loop has.
+    assert served - switch < 2.0 + 2 * lost
+    assert written - switch < 2.0 + 2 * lost
     # Asynchronous replication may lose what was confirmed last, and nothing else may come back.
-    assert all(killed - load.cleared[digest] < REPLICATION_LAG for digest in back)
-    assert load.cleared
+    assert all(killed - cleared[digest] < REPLICATION_LAG + 2 * clock.lost for digest in back)
 
 
 async def put(url, blobs):
@@ -131,7 +116,7 @@ async def answers(repository):
     return True
 
 
-async def test_a_master_that_was_replaced_while_it_lived_is_left(group, figures):
+async def test_a_live_master_is_abandoned_after_failover(group, figures):
     """A failover that an operator asks for: the old master goes on as a replica, and answers."""
     blob = descriptor_of("x")
     async with (
@@ -175,38 +160,54 @@ async def writes(repository, blob):
     return True
 
 
-async def test_sentinels_that_are_dead_do_not_matter_while_one_lives(group):
-    for sentinel in group.sentinels[:2]:
+async def test_one_live_sentinel_is_enough(sentinels):
+    stopped = sentinels.sentinels[:2]
+    for sentinel in stopped:
         sentinel.stop()
-    async with RedisBlobDescriptorCache.from_url(group.url, timeout=5.0) as cache:
-        await cache.set_descriptor(digest_of("x"), descriptor_of("x"))
-        assert await cache.stat(digest_of("x")) == descriptor_of("x")
+    try:
+        async with RedisBlobDescriptorCache.from_url(sentinels.url, timeout=5.0) as cache:
+            await cache.set_descriptor(digest_of("x"), descriptor_of("x"))
+            assert await cache.stat(digest_of("x")) == descriptor_of("x")
+    finally:
+        for sentinel in stopped:
+            sentinel.start()
+        sentinels.wait_until_watched()
 
 
-async def test_a_replica_that_a_sentinel_takes_for_the_master_is_not_believed(group):
+async def test_a_replica_named_as_master_is_refused(sentinels):
     """Two Sentinels of which one was cut off would name different ones."""
-    for replica in group.replicas:
+    for replica in sentinels.replicas:
         async with Redis(port=replica.port) as client:
             assert (await client.role())[0] == b"slave"
-    async with RedisBlobDescriptorCache.from_url(group.url, timeout=1.0) as cache:
+    async with RedisBlobDescriptorCache.from_url(sentinels.url, timeout=1.0) as cache:
         pool = internals(cache).client.connection_pool
 
         async def discover(_service):
-            return "127.0.0.1", group.replicas[0].port
+            return "127.0.0.1", sentinels.replicas[0].port
 
         pool.sentinel_manager.discover_master = discover
         with pytest.raises(CacheUnavailableError, match="no master"):
             await cache.stat(digest_of("x"))
 
 
-async def test_closing_ends_what_watches_the_sentinels(group):
+async def test_closing_ends_the_sentinel_watch(sentinels):
     before = asyncio.all_tasks()
-    async with RedisBlobDescriptorCache.from_url(group.url, timeout=5.0) as cache:
-        await cache.set_descriptor(digest_of("x"), descriptor_of("x"))
-    assert asyncio.all_tasks() == before
-    async with Redis(port=group.sentinels[0].port) as sentinel:
-        await until_server_says(lambda: is_watched_by_its_peers_alone(sentinel, group))
+    async with Redis(port=sentinels.sentinels[0].port) as sentinel:
+        others = await watchers(sentinel)
+
+        async def is_watched():
+            return bool(await watchers(sentinel) - others)
+
+        async def is_left():
+            return not await is_watched()
+
+        async with RedisBlobDescriptorCache.from_url(sentinels.url, timeout=5.0) as cache:
+            await cache.set_descriptor(digest_of("x"), descriptor_of("x"))
+            await until_server_says(is_watched)
+        assert asyncio.all_tasks() == before
+        await until_server_says(is_left)  # the server learns of the end in its own time
 
 
-async def is_watched_by_its_peers_alone(sentinel, group):
-    return len(await sentinel.client_list(_type="pubsub")) <= len(group.sentinels) - 1
+async def watchers(sentinel):
+    """Return the connections that have subscribed to what the Sentinel announces."""
+    return {client["id"] for client in await sentinel.client_list(_type="pubsub")}

@@ -67,7 +67,7 @@ async def fill_up(client):
             size //= 4
 
 
-async def test_at_maxmemory_sets_fail_or_are_swallowed_and_stats_and_clears_go_on(kind, url_of, tmp_path):
+async def test_a_full_server_refuses_sets_and_serves_stats_and_clears(kind, url_of, tmp_path):
     server = RedisServer(kind, tmp_path, "--maxmemory", "8mb", "--maxmemory-policy", "noeviction")
     with running(server):
         async with (
@@ -101,7 +101,7 @@ async def hold_up(proxy, call):
         await call
 
 
-async def test_a_fill_that_is_executed_after_a_clear_brings_nothing_back(own_server, proxy):
+async def test_a_fill_executed_after_a_clear_restores_nothing(own_server, proxy):
     async with (
         RedisBlobDescriptorCache.from_url(proxy.url, timeout=0.25) as slow,
         RedisBlobDescriptorCache.from_url(own_server.url, timeout=5.0) as other,
@@ -120,7 +120,7 @@ async def test_a_fill_that_is_executed_after_a_clear_brings_nothing_back(own_ser
         assert not await client.exists(*KEYS)
 
 
-async def test_a_raw_set_that_is_executed_after_a_clear_may_bring_the_blob_back(own_server, proxy):
+async def test_a_raw_set_executed_after_a_clear_restores_the_blob(own_server, proxy):
     """Its caller was told "unavailable", and vouched for the blob: the documentation says so."""
     async with (
         RedisBlobDescriptorCache.from_url(proxy.url, timeout=0.25) as slow,
@@ -146,7 +146,7 @@ async def executed_more_than(client, number):
 
 
 @pytest.mark.parametrize("how", ["evicted", "expired"])
-async def test_keys_that_vanish_in_any_combination_make_a_blob_unknown_and_nothing_worse(client, cache, how):
+async def test_any_combination_of_missing_keys_makes_a_blob_unknown(client, cache, how):
     repository = cache.repository_scoped(NAME)
     for gone in chain.from_iterable(combinations(KEYS, count) for count in (1, 2, 3)):
         await repository.set_descriptor(DIGEST, BLOB)
@@ -179,7 +179,7 @@ PLANTED = {
 
 @pytest.mark.parametrize("planted", PLANTED)
 @pytest.mark.parametrize("key", KEYS)
-async def test_a_planted_type_is_a_corrupt_entry_and_a_set_repairs_it(client, cache, key, planted):
+async def test_a_key_of_a_wrong_type_is_corrupt_until_set(client, cache, key, planted):
     repository = cache.repository_scoped(NAME)
     await repository.set_descriptor(DIGEST, BLOB)
     await client.delete(key)
@@ -195,7 +195,7 @@ async def test_a_planted_type_is_a_corrupt_entry_and_a_set_repairs_it(client, ca
 # --- not now -------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_loads_its_data_is_unavailable_and_says_so_until_it_has(kind, url_of, tmp_path):
+async def test_a_loading_server_is_unavailable_until_it_has_loaded(kind, url_of, tmp_path):
     server = RedisServer(kind, tmp_path, "--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
     with running(server):
         async with (
@@ -221,7 +221,7 @@ async def test_a_server_that_loads_its_data_is_unavailable_and_says_so_until_it_
             await until_server_says(lambda: is_served(repository))
 
 
-async def test_a_server_busy_with_a_script_is_unavailable_and_says_so_until_it_is_killed(kind, url_of, tmp_path):
+async def test_a_busy_server_is_unavailable_until_its_script_is_killed(kind, url_of, tmp_path):
     server = RedisServer(kind, tmp_path, "--lua-time-limit", "10")
     with running(server):
         async with (
@@ -257,7 +257,7 @@ async def is_busy(client):
 # --- of other rights -----------------------------------------------------------------------------
 
 
-async def test_rights_that_are_taken_away_from_who_is_connected_are_a_clear_error_until_they_are_back(client, server):
+async def test_revoked_permissions_are_reported_until_they_are_granted_again(client, server):
     async def set_user(*rules):
         await client.execute_command("ACL", "SETUSER", "someone", *rules)
 

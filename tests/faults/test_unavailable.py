@@ -64,7 +64,7 @@ async def until_it_answers(service):
             return
 
 
-async def test_redis_down_at_the_start_is_said_with_its_address():
+async def test_an_unreachable_redis_is_reported_with_its_address():
     port = free_port()
     async with RedisBlobDescriptorCache.from_url(f"redis://user:{SECRET}@127.0.0.1:{port}/0") as cache:
         await assert_unavailable(cache, f"127.0.0.1:{port}")
@@ -73,13 +73,13 @@ async def test_redis_down_at_the_start_is_said_with_its_address():
         assert SECRET not in f"{caught.value}{caught.value!r}{caught.value.__cause__!r}"
 
 
-async def test_a_socket_that_is_not_there_is_said_with_its_path(tmp_path):
+async def test_a_missing_unix_socket_is_reported_with_its_path(tmp_path):
     path = f"{tmp_path}/none.sock"
     async with RedisBlobDescriptorCache.from_url(f"unix://{path}") as cache:
         await assert_unavailable(cache, f"unix:{path}")
 
 
-async def test_redis_killed_and_started_again_is_used_again(own_server):
+async def test_a_restarted_redis_is_used_again(own_server):
     async with RedisBlobDescriptorCache.from_url(own_server.url, timeout=10.0) as cache:
         repository = cache.repository_scoped(NAME)
         await repository.set_descriptor(DIGEST, DESCRIPTOR)
@@ -91,7 +91,7 @@ async def test_redis_killed_and_started_again_is_used_again(own_server):
         assert await repository.stat(DIGEST) == DESCRIPTOR
 
 
-async def test_requests_in_flight_when_redis_is_killed_all_end(own_server):
+async def test_requests_in_flight_end_when_redis_is_killed(own_server):
     async with RedisBlobDescriptorCache.from_url(own_server.url, timeout=10.0) as cache:
         repository = cache.repository_scoped(NAME)
         await repository.set_descriptor(DIGEST, DESCRIPTOR)
@@ -103,7 +103,7 @@ async def test_requests_in_flight_when_redis_is_killed_all_end(own_server):
             assert isinstance(outcome, CacheUnavailableError)
 
 
-async def test_a_redis_that_hangs_costs_the_timeout_and_is_well_again_afterwards(own_server):
+async def test_a_hung_redis_costs_the_timeout_and_recovers(own_server):
     async with RedisBlobDescriptorCache.from_url(own_server.url, timeout=0.2) as cache:
         os.kill(own_server.pid, signal.SIGSTOP)
         try:
@@ -112,12 +112,13 @@ async def test_a_redis_that_hangs_costs_the_timeout_and_is_well_again_afterwards
                     await call()
         finally:
             os.kill(own_server.pid, signal.SIGCONT)
+        await until_it_answers(cache.repository_scoped(NAME))
     async with RedisBlobDescriptorCache.from_url(own_server.url, timeout=10.0) as cache:
         await cache.repository_scoped(NAME).set_descriptor(DIGEST, DESCRIPTOR)
         assert await cache.repository_scoped(NAME).stat(DIGEST) == DESCRIPTOR
 
 
-async def test_the_timeout_bounds_the_wait_for_a_connection_too(own_server):
+async def test_the_timeout_bounds_the_wait_for_a_connection(own_server):
     """More callers than connections, and none comes back: nobody waits longer than the timeout."""
     async with RedisBlobDescriptorCache.from_url(own_server.url, timeout=0.2) as cache:
         os.kill(own_server.pid, signal.SIGSTOP)
@@ -129,7 +130,7 @@ async def test_the_timeout_bounds_the_wait_for_a_connection_too(own_server):
         assert all(isinstance(outcome, CacheUnavailableError) for outcome in outcomes)
 
 
-async def test_a_wrong_password_is_unavailable_and_not_repeated(tmp_path):
+async def test_a_wrong_password_is_unavailable_and_never_shown(tmp_path):
     server = RedisServer(VALKEY, tmp_path, "--requirepass", "right")
     with running(server):
         async with RedisBlobDescriptorCache.from_url(
@@ -141,7 +142,7 @@ async def test_a_wrong_password_is_unavailable_and_not_repeated(tmp_path):
             assert SECRET not in f"{caught.value}{caught.value.__cause__!r}"
 
 
-async def test_a_replica_refuses_writes_and_answers_stats(own_server, tmp_path):
+async def test_a_read_only_replica_refuses_writes_and_answers_stats(own_server, tmp_path):
     async with RedisBlobDescriptorCache.from_url(own_server.url, timeout=10.0) as cache:
         repository = cache.repository_scoped(NAME)
         await repository.set_descriptor(DIGEST, DESCRIPTOR)
@@ -159,7 +160,7 @@ async def test_a_replica_refuses_writes_and_answers_stats(own_server, tmp_path):
         await repository.clear(DIGEST)
 
 
-async def test_a_missing_permission_is_unavailable_and_names_the_servers_words(client, server):
+async def test_a_missing_permission_is_unavailable_with_the_servers_message(client, server):
     await client.acl_setuser("reader", enabled=True, nopass=True, keys=["*"], commands=["+hmget", "+hello"])
     try:
         url = f"redis://reader@127.0.0.1:{server.port}"
@@ -174,7 +175,7 @@ async def test_a_missing_permission_is_unavailable_and_names_the_servers_words(c
 
 
 @pytest.mark.parametrize("write", ["set_descriptor", "clear"])
-async def test_a_user_who_may_not_load_scripts_is_told_so(client, server, write):
+async def test_a_user_without_script_load_gets_a_permission_error(client, server, write):
     await client.acl_setuser("writer", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-script|load"])
     try:
         await client.script_flush()
@@ -187,7 +188,7 @@ async def test_a_user_who_may_not_load_scripts_is_told_so(client, server, write)
         await client.acl_deluser("writer")
 
 
-async def test_a_password_that_the_encoding_cannot_take_is_unavailable_and_not_repeated(valkey_server):
+async def test_a_password_that_cannot_be_encoded_is_never_shown(valkey_server):
     url = f"redis://127.0.0.1:{valkey_server.port}?password={SECRET}%C3%A4&encoding=ascii"
     async with RedisBlobDescriptorCache.from_url(url, timeout=10.0) as cache:
         with pytest.raises(CacheUnavailableError) as caught:
@@ -196,7 +197,7 @@ async def test_a_password_that_the_encoding_cannot_take_is_unavailable_and_not_r
 
 
 @pytest.mark.parametrize("scope", ["global", "scoped"])
-async def test_a_clear_whose_reply_was_lost_is_unavailable_and_never_unknown(client, server, scope):
+async def test_a_clear_with_a_lost_reply_is_unavailable(client, server, scope):
     """Sent again by itself it would find nothing to clear, and say that there was nothing."""
     lost = asyncio.Event()
 
@@ -226,7 +227,7 @@ async def test_a_clear_whose_reply_was_lost_is_unavailable_and_never_unknown(cli
     await proxy.wait_closed()
 
 
-async def test_garbage_instead_of_a_reply_is_unavailable():
+async def test_a_malformed_reply_is_unavailable():
     async def babble(reader, writer):
         while await reader.read(4096):
             writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")

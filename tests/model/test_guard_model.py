@@ -62,6 +62,17 @@ def few(protocol: Protocol) -> Programs:
     return processes(protocol, fills=2, clears=1, pushes=1)
 
 
+all_sizes = pytest.mark.parametrize(
+    "programs",
+    [
+        pytest.param(few(ONE_NODE), id="one node, few"),
+        pytest.param(few(CLUSTER), id="cluster, few"),
+        pytest.param(many(ONE_NODE), id="one node", marks=pytest.mark.slow),
+        pytest.param(many(CLUSTER), id="cluster", marks=pytest.mark.slow),
+    ],
+)
+
+
 def a_fill_and_a_clear(protocol: Protocol) -> Programs:
     return processes(protocol, fills=1, clears=1)
 
@@ -79,25 +90,25 @@ def assert_in_order(told: list[str], *steps: str) -> None:
 # --- The protocol -------------------------------------------------------------------------------------
 
 
-@one_node_and_cluster
-def test_crashes_leave_no_deleted_blob_readable(protocol):
-    assert check(crashing(many(protocol))) == []
+@all_sizes
+def test_crashes_leave_no_deleted_blob_readable(programs):
+    assert check(crashing(programs)) == []
+
+
+@all_sizes
+def test_lost_guards_leave_no_deleted_blob_readable(programs):
+    assert check(forgetting(programs)) == []
 
 
 @one_node_and_cluster
-def test_lost_guards_leave_no_deleted_blob_readable(protocol):
-    assert check(forgetting(many(protocol))) == []
-
-
-@one_node_and_cluster
-def test_a_tombstone_that_is_renewed_while_storage_works_or_long_after_does_no_harm(protocol):
+def test_a_renewed_tombstone_does_no_harm(protocol):
     programs = (*few(protocol), ("renewal", protocol.clear_cache))
     assert check(crashing(programs)) == []
     assert check(forgetting(programs)) == []
 
 
 @one_node_and_cluster
-def test_what_is_stored_can_be_filled_and_filled_again_after_a_clear(protocol):
+def test_a_stored_blob_can_be_filled_and_filled_again(protocol):
     """Nothing would be wrong either if nothing were ever cached."""
     programs = processes(protocol, fills=1, clears=1, pushes=1)
     packed = Packed(forgetting(programs, (UNCACHED,)))
@@ -106,7 +117,7 @@ def test_what_is_stored_can_be_filled_and_filled_again_after_a_clear(protocol):
     assert UNCACHED._replace(links=frozenset(), buried=frozenset({Guard.MEMBERSHIP})) in ends
 
 
-def test_a_lost_guard_and_a_clear_that_crashed_after_its_delete_leave_one_readable():
+def test_a_lost_guard_and_crashed_clear_leave_a_blob_readable():
     assert story(attrs.evolve(forgetting(a_fill_and_a_clear(ONE_NODE)), clears_end=False)) == [
         "fill 1 takes the descriptor guard",
         "clear 1 clears the cache",
@@ -118,7 +129,7 @@ def test_a_lost_guard_and_a_clear_that_crashed_after_its_delete_leave_one_readab
     ]
 
 
-def test_so_they_do_in_a_cluster():
+def test_a_lost_guard_and_crashed_clear_fail_in_a_cluster():
     assert story(attrs.evolve(forgetting(a_fill_and_a_clear(CLUSTER)), clears_end=False)) == [
         "fill 1 takes the descriptor guard",
         "clear 1 buries the membership guard and unlinks",
@@ -132,7 +143,7 @@ def test_so_they_do_in_a_cluster():
     ]
 
 
-def test_so_do_a_lost_guard_and_a_delete_that_storage_reports_as_failed_and_carries_out_later():
+def test_a_lost_guard_and_late_delete_leave_a_blob_readable():
     assert check(crashing(few(drafts.DELETES_LATE))) == []
     assert story(forgetting(a_fill_and_a_clear(drafts.DELETES_LATE))) == [
         "fill 1 takes the descriptor guard",
@@ -149,20 +160,27 @@ def test_so_do_a_lost_guard_and_a_delete_that_storage_reports_as_failed_and_carr
 # --- Around one repository's layers -------------------------------------------------------------------
 
 
-def in_all_scopes(protocol: Protocol) -> Programs:
-    own = processes(protocol, fills=1, clears=1, pushes=1)
+def in_all_scopes(protocol: Protocol, pushes: int = 1) -> Programs:
+    own = processes(protocol, fills=1, clears=1, pushes=pushes)
     neighbours = (("neighbour's fill", NEIGHBOUR_FILL), ("neighbour's clear", NEIGHBOUR_CLEAR))
     return (*own, ("global fill", GLOBAL_FILL), ("global clear", GLOBAL_CLEAR), *neighbours)
 
 
 @one_node_and_cluster
-def test_crashes_in_all_scopes_leave_no_deleted_blob_readable_in_any(protocol):
+def test_crashes_in_all_scopes_leave_no_deleted_blob_readable(protocol):
     assert check(crashing(in_all_scopes(protocol), quiet_worlds(deletes_data=True))) == []
 
 
-@one_node_and_cluster
-def test_guards_lost_in_all_scopes_leave_no_deleted_blob_readable_in_any(protocol):
-    assert check(forgetting(in_all_scopes(protocol), quiet_worlds(deletes_data=True))) == []
+@pytest.mark.parametrize(
+    ("protocol", "pushes"),
+    [
+        pytest.param(ONE_NODE, 1, id="one node"),
+        pytest.param(CLUSTER, 0, id="cluster, no push"),
+        pytest.param(CLUSTER, 1, id="cluster", marks=pytest.mark.slow),
+    ],
+)
+def test_guards_lost_in_all_scopes_leave_no_deleted_blob_readable(protocol, pushes):
+    assert check(forgetting(in_all_scopes(protocol, pushes), quiet_worlds(deletes_data=True))) == []
 
 
 def of_both_kinds(protocol: Protocol) -> Programs:
@@ -175,15 +193,15 @@ def of_both_kinds(protocol: Protocol) -> Programs:
 
 
 @one_node_and_cluster
-def test_crashes_leave_no_deleted_layer_readable_that_is_a_manifest_too(protocol):
+def test_crashes_leave_no_deleted_layer_readable_beside_its_manifest(protocol):
     assert check(crashing(of_both_kinds(protocol), quiet_worlds(kinds=(LAYER, MANIFEST)))) == []
 
 
-def test_nor_do_lost_guards_on_one_node():
+def test_lost_guards_leave_no_deleted_layer_readable_on_one_node():
     assert check(forgetting(of_both_kinds(ONE_NODE), quiet_worlds(kinds=(LAYER, MANIFEST)))) == []
 
 
-def test_in_a_cluster_they_do_when_an_override_comes_later_than_tombstones_stand():
+def test_a_late_override_in_a_cluster_restores_a_deleted_layer():
     """No guard lies in the override's slot: a layer's, late, makes the linked manifest seem to be a layer still."""
     programs = of_both_kinds(CLUSTER)[:3]
     packed = Packed(System(programs, guards_are_lost=True, clears_end=True, worlds=(OF_BOTH_KINDS,)))
@@ -201,7 +219,7 @@ def test_in_a_cluster_they_do_when_an_override_comes_later_than_tombstones_stand
 # --- Drafts -------------------------------------------------------------------------------------------
 
 
-def test_a_fill_that_looks_afterwards_may_crash_before_it_undoes():
+def test_a_fill_that_checks_afterwards_may_crash_before_undoing():
     assert story(crashing(a_fill_and_a_clear(drafts.UNDOING))) == [
         "fill 1 takes the membership guard",
         "clear 1 clears the cache",
@@ -212,7 +230,7 @@ def test_a_fill_that_looks_afterwards_may_crash_before_it_undoes():
     ]
 
 
-def test_a_push_that_drops_the_mark_lets_an_old_fill_in():
+def test_a_push_that_drops_the_mark_admits_an_old_fill():
     programs = processes(drafts.MARKS_DROPPED_BY_PUSHES, fills=1, clears=1, pushes=1)
     assert story(attrs.evolve(crashing(programs), clears_end=True)) == [
         "fill 1 looks for the layer",
@@ -225,7 +243,7 @@ def test_a_push_that_drops_the_mark_lets_an_old_fill_in():
     ]
 
 
-def test_a_push_that_drops_a_tombstone_lets_a_fill_begin_under_a_clear_that_crashes():
+def test_a_push_that_drops_a_tombstone_admits_a_stale_fill():
     programs = processes(drafts.TOMBSTONES_DROPPED_BY_PUSHES, fills=1, clears=1, pushes=1)
     assert story(crashing(programs)) == [
         "fill 1 takes the descriptor guard",
@@ -239,7 +257,7 @@ def test_a_push_that_drops_a_tombstone_lets_a_fill_begin_under_a_clear_that_cras
     ]
 
 
-def test_where_no_mark_means_permission_a_lost_one_lets_an_old_fill_in():
+def test_a_lost_mark_that_meant_refusal_admits_an_old_fill():
     assert check(crashing(few(drafts.MARKS))) == []
     assert story(forgetting(a_fill_and_a_clear(drafts.MARKS))) == [
         "fill 1 looks for the layer",
@@ -251,7 +269,7 @@ def test_where_no_mark_means_permission_a_lost_one_lets_an_old_fill_in():
     ]
 
 
-def test_where_the_client_looks_for_the_mark_a_write_that_is_executed_late_is_let_in():
+def test_a_mark_checked_by_the_client_admits_a_late_write():
     assert story(attrs.evolve(crashing(a_fill_and_a_clear(drafts.MARKS_SEEN_BY_THE_CLIENT)), clears_end=True)) == [
         "fill 1 looks for the layer",
         "fill 1 looks for a mark",
@@ -274,7 +292,7 @@ def test_where_the_client_looks_for_the_mark_a_write_that_is_executed_late_is_le
     ],
     ids=["the client compares the tokens", "the client compares the last token", "storage is cleared before the cache"],
 )
-def test_crashes_are_enough_when(protocol, last_step):
+def test_crashes_alone_break_a_weaker_protocol(protocol, last_step):
     system = crashing(few(protocol), (CACHED, UNCACHED))
     assert check(system)[-1] == last_step
 
@@ -292,18 +310,18 @@ def test_crashes_are_enough_when(protocol, last_step):
         "the membership is removed before its guard is buried",
     ],
 )
-def test_a_lost_guard_is_enough_when(protocol, last_step):
+def test_a_lost_guard_alone_breaks_a_weaker_protocol(protocol, last_step):
     assert check(crashing(few(protocol))) == []
     assert story(forgetting(few(protocol)))[-1] == last_step
 
 
-def test_a_link_that_comes_before_the_override_shows_an_old_one():
+def test_a_link_before_the_override_shows_an_old_override():
     """As the membership comes last, nobody sees what was left by who crashed before."""
     system = crashing(of_both_kinds(drafts.LINKED_FIRST), quiet_worlds(kinds=(LAYER, MANIFEST)))
     assert check(system)[-1].endswith("fill links")
 
 
-def test_a_descriptor_written_without_a_look_at_its_guard_comes_back_in_the_global_scope():
+def test_an_unguarded_descriptor_comes_back_in_the_global_scope():
     system = crashing(in_all_scopes(drafts.DESCRIBED_ANYHOW), quiet_worlds(deletes_data=True))
     told = check(system)
     assert told[-1] == "fill 1 writes the descriptor anyhow"
@@ -327,7 +345,7 @@ def test_a_descriptor_written_without_a_look_at_its_guard_comes_back_in_the_glob
         "the guard of the descriptor is spent",
     ],
 )
-def test_in_one_repository_without_manifests_nothing_comes_back_though(protocol):
+def test_one_repository_without_manifests_needs_only_the_membership_guard(protocol):
     """There the guard of the membership is enough, if it lies beside it and is buried no later than that is removed."""
     assert check(crashing(few(protocol))) == []
     assert check(forgetting(few(protocol))) == []
@@ -370,15 +388,17 @@ def distinct(states: Iterable[tuple[World, Counter[Process]]]) -> set[tuple[Worl
 
 @every_protocol
 @whatever_is_lost
-def test_a_state_is_reached_by_the_theory_if_and_only_if_it_is_without(protocol, mode):
+def test_the_theory_reaches_exactly_the_plain_states(protocol, mode):
     system = mode(processes(protocol, clears=1, pushes=1), (CACHED, UNCACHED))
     by_theory = reached(system)
     assert len(distinct(by_theory)) == len(by_theory)
     assert distinct(by_theory) == distinct(state.project() for state in reached_plainly(Plain(system)))
 
 
-@one_node_and_cluster
-def test_so_is_one_of_three_processes(protocol):
+@pytest.mark.parametrize(
+    "protocol", [ONE_NODE, pytest.param(CLUSTER, marks=pytest.mark.slow)], ids=["one node", "cluster"]
+)
+def test_the_theory_reaches_exactly_the_states_of_three_processes(protocol):
     system = attrs.evolve(forgetting(processes(protocol, fills=2, clears=1), (CACHED,)), entries_are_lost=False)
     by_theory = reached(system)
     plain = reached_plainly(Plain(system))
@@ -389,7 +409,7 @@ def test_so_is_one_of_three_processes(protocol):
 @every_protocol
 @whatever_is_lost
 @pytest.mark.parametrize("numbers", [{"fills": 1, "clears": 1}, {"clears": 1, "pushes": 1}], ids=" and ".join)
-def test_it_ends_in_the_worlds_in_which_it_ends_where_crashing_is_a_step(protocol, mode, numbers):
+def test_the_theory_ends_in_the_worlds_of_explicit_crashes(protocol, mode, numbers):
     """A request may be under way then when its sender crashes, and SET NX and GET are two moments."""
     system = attrs.evolve(mode(processes(protocol, **numbers), (CACHED,)), entries_are_lost=False)
     plain = Plain(system, crashes=True)
@@ -401,14 +421,14 @@ def test_it_ends_in_the_worlds_in_which_it_ends_where_crashing_is_a_step(protoco
 
 
 @one_node_and_cluster
-def test_a_clear_owes_from_its_delete_until_the_membership_is_gone_and_no_longer(protocol):
+def test_a_clear_owes_from_its_delete_until_it_unlinks(protocol):
     program = protocol.clear()
     owing = [step for place, step in enumerate(program) if Process(program[place:]).owes]
     assert [step.name for step in owing] == [protocol.clear_cache[0].name]
     assert program.index(owing[0]) == len(protocol.clear_cache) + 1
 
 
-def test_a_taking_that_is_repeated_under_its_nonce_lets_an_old_fill_in():
+def test_a_repeated_token_request_admits_an_old_fill():
     """The theory has it that no nonce comes twice: a request that takes a guard must never be sent twice."""
     programs = (*a_fill_and_a_clear(ONE_NODE), ("the fill's SET NX, again", (take(Guard.MEMBERSHIP),)))
     system = forgetting(programs, (UNCACHED,))

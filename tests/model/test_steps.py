@@ -110,7 +110,7 @@ def situations() -> Iterator[tuple[World, dict[Guard, bytes | None]]]:
 
 
 @pytest.mark.parametrize(("modelled", "step", "behind"), PAIRS, ids=[modelled.name for modelled, *_ in PAIRS])
-async def test_a_step_of_the_model_does_what_the_script_does(client, modelled, step, behind):
+async def test_a_step_of_the_model_matches_its_script(client, modelled, step, behind):
     if step.script is not None:
         await client.execute_command(*load_request(step.script))
     for world, guards in situations():
@@ -128,7 +128,7 @@ async def test_a_step_of_the_model_does_what_the_script_does(client, modelled, s
 
 
 @pytest.mark.parametrize("guard", Guard)
-async def test_a_taking_of_the_model_is_set_nx_and_get(client, guard):
+async def test_a_token_request_of_the_model_matches_the_server(client, guard):
     taking = model.take(guard)
     for world, guards in situations():
         await put(client, world, guards)
@@ -179,7 +179,7 @@ class NotingBackend:
         self._noted.append(delete(LAYER).name)
 
 
-async def test_the_read_through_takes_the_steps_of_the_model_in_its_order():
+async def test_the_read_through_follows_the_steps_of_the_model():
     noted: list[str] = []
     statter = CachedBlobStatter(NotingCache(noted), NotingBackend(noted))
     for call, program in (

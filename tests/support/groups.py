@@ -80,12 +80,28 @@ class Cluster:
         for number, node in enumerate(self.nodes[len(self.primaries) :]):
             with self.client(node) as client:
                 client.execute_command("CLUSTER", "REPLICATE", self.id_of(self.primaries[number % len(self.primaries)]))
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Return when every slot is served and every replica is linked, as every node sees it."""
         wait_until(lambda: all(self._is_ready(node) for node in self.nodes), "the cluster is ready")
 
     def ports_by_slot(self) -> dict[int, int]:
         """Who serves what, as the first node has it that runs."""
-        asked = next(node for node in self.nodes if node.is_running)
-        with self.client(asked) as client:
+        return self._ports_as_seen_by(next(node for node in self.nodes if node.is_running))
+
+    def mend(self) -> None:
+        """Start what was stopped, give every slot back, and return when all nodes know that."""
+        for node in self.nodes:
+            if not node.is_running:
+                node.start()
+        self.wait_until_ready()
+        self.restore()
+        home = self.ports_by_slot()
+        wait_until(lambda: all(self._ports_as_seen_by(node) == home for node in self.nodes), "the nodes agree")
+
+    def _ports_as_seen_by(self, node: RedisServer) -> dict[int, int]:
+        with self.client(node) as client:
             ranges = client.execute_command("CLUSTER", "SLOTS")
         return {slot: port for first, last, (_, port, *_), *_ in ranges for slot in range(first, last + 1)}
 
