@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,19 +107,48 @@ async def test_referrers_that_are_too_large_to_be_said_are_not_said_in_part(clie
     assert (await client.get(f"{V2}/referrers/{MANIFEST.digest}")).status == 404
 
 
-async def test_the_manifests_are_read_once_for_many_requests(framework, registry, storage, signed, monkeypatch):
-    read = []
-    original = module.Referrers._read
+@pytest.fixture
+def scanned(monkeypatch):
+    """The repositories whose manifests have been read, each time they were."""
+    names = []
+    original = Referrers._read
 
     async def noted(self, name):
-        read.append(name)
+        names.append(name)
         return await original(self, name)
 
-    monkeypatch.setattr(module.Referrers, "_read", noted)
+    monkeypatch.setattr(Referrers, "_read", noted)
+    return names
+
+
+async def test_manifests_are_read_once_for_many_requests(framework, registry, signed, scanned):
     async with serving(framework, registry, referrers=True) as client:
         for _ in range(5):
             await ask(client)
-    assert read == [NAME]
+    assert scanned == [NAME]
+
+
+async def test_index_is_read_again_after_a_minute(client, storage, signed, scanned, monkeypatch):
+    now = 1_000.0
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    known = {one.digest for one in signed}
+    assert set((await ask(client))[1]) == known
+    new = await store_manifest(storage, referrer(MANIFEST, "application/vnd.example.new"))
+    now += 59
+    assert set((await ask(client))[1]) == known
+    now += 2
+    assert set((await ask(client))[1]) == {*known, new.digest}
+    assert scanned == [NAME, NAME]
+
+
+async def test_index_keeps_a_bounded_number_of_repositories(storage, scanned, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_REPOSITORIES", 2)
+    referrers = Referrers(storage)
+    for name in ("one", "two", "three", "three", "two"):
+        assert await referrers.of(name, MANIFEST.digest) == []
+    assert scanned == ["one", "two", "three"]
+    assert await referrers.of("one", MANIFEST.digest) == []
+    assert scanned == ["one", "two", "three", "one"]
 
 
 async def test_a_scan_that_failed_is_not_repeated_for_each_request(registry, storage, signed, monkeypatch):

@@ -189,6 +189,24 @@ async def test_repositories_are_listed_page_by_page(client):
     assert await all_pages(client, "/v2/_catalog?n=3&last=library", "repositories") == [everything[1:4], everything[4:]]
 
 
+async def test_catalog_gives_a_thousand_names_at_most(client, storage):
+    names = [f"many/{number:04}" for number in range(1_002)]
+    for name in names:
+        (storage.store.prefix / storage.layout.layer_links(name)).mkdir(parents=True)
+    first = await client.get("/v2/_catalog?n=5000&last=many")
+    assert json.loads(first.body)["repositories"] == names[:1_000]
+    assert next_of(first) == "/v2/_catalog?n=1000&last=many%2F0999"
+    assert len(json.loads((await client.get("/v2/_catalog")).body)["repositories"]) == 100
+
+
+@pytest.mark.parametrize("path", ["/v2/_catalog", f"{V2}/tags/list"])
+async def test_page_length_of_ten_digits_is_refused(client, path):
+    assert (await client.get(f"{path}?n=999999999")).status == 200
+    answer = await client.get(f"{path}?n=1000000000")
+    [error] = json.loads(answer.body)["errors"]
+    assert (answer.status, error["code"]) == (400, "PAGINATION_NUMBER_INVALID")
+
+
 async def test_a_repository_without_tags_is_known(client, storage):
     await store_blob(storage, b"alone", "untagged")
     answer = await client.get("/v2/untagged/tags/list")
