@@ -11,6 +11,7 @@ import shlex
 import ssl
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -200,8 +201,9 @@ def test_nginx_ends_tls_in_front_of_it(folder, tmp_path):
         assert body == IMAGE.content[LAYER.digest]
         assert headers["Docker-Content-Digest"] == LAYER.digest
         assert json.loads(get(f"/v2/{NAME}/tags/list")[1])["tags"] == ["latest"]
-        with pytest.raises(urllib.error.HTTPError, match="404"):
+        with pytest.raises(urllib.error.HTTPError, match="404") as caught:
             get("/metrics")
+        caught.value.close()
 
 
 def test_the_unit_starts_what_the_page_says(folder, tmp_path):

@@ -126,7 +126,8 @@ def answer(line, port):
         with urllib.request.urlopen(request, timeout=30) as response:
             return response.read().decode()
     except urllib.error.HTTPError as error:
-        return error.read().decode()
+        with error:
+            return error.read().decode()
 
 
 def test_what_it_installs_and_starts_exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
@@ -9,14 +10,15 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 
 from aioblobcache import CachedRegistry, LifecycleError, MemoryBlobDescriptorCache
 from aioblobcache.contrib.fastapi import Registry
 from aioblobcache.contrib.starlette import RegistryApp, cached_registry, lifespan
-from tests.support.registry_content import IMAGE, LAYER, NAME
+from aioblobcache.storage import OpenedObject
+from tests.support.registry_content import IMAGE, LARGE, LAYER, NAME, store_blob
 from tests.support.serving import asking, by_uvicorn
 
 pytestmark = pytest.mark.anyio
@@ -138,3 +140,47 @@ async def test_a_fastapi_that_is_mounted_in_another_hands_it_out_too(registry):
     app.mount("/inner", inner)
     async with by_uvicorn(app) as url, asking(url) as client:
         assert (await client.get("/inner/size")).body == b"%d" % LAYER.size
+
+
+@pytest.mark.parametrize("told_by", ["message", "failed send"])
+async def test_body_is_closed_when_the_client_leaves_while_sending(registry, storage, monkeypatch, told_by):
+    """By both ways in which an ASGI server tells it; the body stands at a yield, where no cancellation reaches it."""
+    bodies = []
+    original = OpenedObject.chunks
+    sending = asyncio.Event()
+
+    def noted(self):  # held here, so that only an explicit close ends it
+        bodies.append(original(self))
+        return bodies[-1]
+
+    async def receive():
+        await (sending.wait() if told_by == "message" else asyncio.Event().wait())
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            sending.set()
+            if told_by == "failed send":
+                raise OSError("the connection is closed")
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(OpenedObject, "chunks", noted)
+    blob = await store_blob(storage, LARGE)
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3" if told_by == "message" else "2.4"},
+        "method": "GET",
+        "path": f"{V2}/blobs/{blob.digest}",
+        "root_path": "/v2",
+        "query_string": b"",
+        "headers": [],
+    }
+    async with registry.cache:
+        if told_by == "message":
+            await RegistryApp(registry)(scope, receive, send)
+        else:
+            with pytest.raises(ClientDisconnect):
+                await RegistryApp(registry)(scope, receive, send)
+    [body] = bodies
+    assert sending.is_set()
+    assert body.ag_frame is None
