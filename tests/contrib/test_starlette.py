@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 V2 = f"/v2/{NAME}"
 
 
-async def test_the_cache_is_open_while_the_application_runs_and_closed_afterwards(registry):
+async def test_cache_is_open_only_while_the_application_runs(registry):
     async def size(request: Request):
         found = await cached_registry(request).blobs(NAME).stat(LAYER.digest)
         return JSONResponse(found.size)
@@ -40,7 +40,7 @@ async def test_the_cache_is_open_while_the_application_runs_and_closed_afterward
         await registry.cache.stat(LAYER.digest)
 
 
-async def test_a_lifespan_of_ones_own_runs_within(registry):
+async def test_inner_lifespan_runs_while_the_cache_is_open(registry):
     said = []
 
     @asynccontextmanager
@@ -68,7 +68,7 @@ async def is_open(registry):
     return True
 
 
-async def test_without_the_lifespan_a_handler_is_told_what_is_missing(registry):
+async def test_missing_lifespan_raises_a_helpful_error(registry):
     async def handler(request: Request):
         with pytest.raises(LookupError, match=r"lifespan=lifespan\(registry\)"):
             cached_registry(request)
@@ -78,7 +78,7 @@ async def test_without_the_lifespan_a_handler_is_told_what_is_missing(registry):
         assert (await client.get("/")).body == b"told"
 
 
-async def test_a_cache_that_was_used_up_is_a_clear_error(storage):
+async def test_lifespan_cannot_open_the_same_cache_twice(storage):
     registry = CachedRegistry(MemoryBlobDescriptorCache(), storage)
     run = lifespan(registry)
     async with run(None):
@@ -88,7 +88,7 @@ async def test_a_cache_that_was_used_up_is_a_clear_error(storage):
             pass
 
 
-async def test_fastapi_hands_the_registry_to_who_asks_for_it(registry):
+async def test_fastapi_injects_the_registry(registry):
     app = FastAPI(lifespan=lifespan(registry))
     app.mount("/v2", RegistryApp(registry))
 
@@ -102,7 +102,7 @@ async def test_fastapi_hands_the_registry_to_who_asks_for_it(registry):
 
 
 @pytest.mark.parametrize("path", [f"/blobs/{LAYER.digest}", "/manifests/latest", f"/blobs/{IMAGE.layers[1].digest}"])
-async def test_middleware_that_compresses_leaves_the_registry_alone(registry, path):
+async def test_compression_middleware_leaves_registry_content_alone(registry, path):
     async def compressible(request: Request):
         return PlainTextResponse("x" * 10_000)
 
@@ -120,7 +120,7 @@ async def test_middleware_that_compresses_leaves_the_registry_alone(registry, pa
 
 
 @pytest.mark.parametrize("prefix", ["", "/deep/down"])
-async def test_links_and_paths_are_right_wherever_it_is_mounted(registry, prefix):
+async def test_links_hold_the_prefix_of_every_mount(registry, prefix):
     inner = Starlette(routes=[Mount("/v2", RegistryApp(registry))])
     app = Starlette(routes=[Mount(prefix or "/", inner)], lifespan=lifespan(registry))
     async with by_uvicorn(app) as url, asking(url) as client:
@@ -129,7 +129,7 @@ async def test_links_and_paths_are_right_wherever_it_is_mounted(registry, prefix
         assert (await client.get(f"{prefix}{V2}/manifests/latest")).status == 200
 
 
-async def test_a_fastapi_that_is_mounted_in_another_hands_it_out_too(registry):
+async def test_mounted_fastapi_injects_the_registry(registry):
     inner = FastAPI()
 
     @inner.get("/size")
