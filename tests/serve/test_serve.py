@@ -64,8 +64,8 @@ def test_program_serves_counts_logs_and_ends_cleanly(tree, server, tmp_path, wor
         assert (status, json.loads(body)) == (200, {"status": "ok", "storage": "ok", "cache": "ok"})
         counted = metrics(served)
         assert counted["registry_storage_cache_requests_total"] == 20
-        assert counted["registry_storage_cache_hits_total"] >= 20 - workers
-        assert counted["aioblobcache_lanes_open"] >= 1
+        assert counted["registry_storage_cache_hits_total"] == 19  # the workers share what the first request filled
+        assert 1 <= counted["aioblobcache_lanes_open"] <= workers
         assert served.end() == 0
     lines = served.lines()
     requests = [line for line in lines if line["logger"] == "aioblobcache.serve.access"]
@@ -188,7 +188,7 @@ def test_program_stays_ready_and_reports_redis_as_down(tree, tmp_path):
         said = json.loads(body)
         assert (status, said["status"], said["storage"]) == (200, "degraded", "ok")
         assert str(port) in said["cache"]
-        assert metrics(served)["registry_storage_cache_errors_total"] >= 1
+        assert metrics(served)["registry_storage_cache_errors_total"] == 1
         assert "hush-hush" not in served.get("/")[1].decode() + body.decode()
     assert "hush-hush" not in served.log()
     said = [line["message"] for line in served.lines() if line["logger"] == "aioblobcache.readthrough"]
