@@ -11,6 +11,7 @@ import shlex
 import ssl
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -75,19 +76,19 @@ async def assert_described_and_pulled(client):
 
 
 @pytest.mark.parametrize("module", ["starlette.md", "fastapi.md"], indirect=True)
-async def test_the_applications_of_starlette_and_fastapi_run(module):
+async def test_starlette_and_fastapi_examples_serve_descriptions_and_blobs(module):
     async with by_uvicorn(module["app"]) as url, asking(url) as client:
         await assert_described_and_pulled(client)
 
 
 @pytest.mark.parametrize("module", ["aiohttp.md"], indirect=True)
-async def test_the_application_of_aiohttp_runs(module):
+async def test_aiohttp_example_serves_descriptions_and_blobs(module):
     async with by_aiohttp(module["app"]) as url, asking(url) as client:
         await assert_described_and_pulled(client)
 
 
 @pytest.mark.parametrize("module", ["starlette.md"], indirect=True)
-async def test_the_composed_lifespan_runs(module):
+async def test_composed_lifespan_example_runs(module):
     async with module["composed"].router.lifespan_context(module["composed"]) as state:
         assert state["greeting"] == "hello"
         assert state["cached_registry"] is module["registry"]
@@ -98,7 +99,7 @@ def basic(user, password):
 
 
 @pytest.mark.parametrize("module", ["starlette.md"], indirect=True)
-async def test_who_is_in_the_htpasswd_file_may_pull_and_delete(module):
+async def test_htpasswd_users_may_pull_and_delete(module):
     async with by_uvicorn(module["guarded"]) as url, asking(url) as client:
         strangers = [basic("somebody", "wrong"), basic("nobody", "secret"), basic("a\nb", "x"), basic("somebody", "\0")]
         for headers in ({}, *strangers, {"Authorization": "Basic *"}, {"Authorization": "Basic /w=="}):
@@ -114,7 +115,7 @@ async def test_who_is_in_the_htpasswd_file_may_pull_and_delete(module):
 # --- metrics -------------------------------------------------------------------------------------
 
 
-def test_the_metrics_are_printed(valkey_server, tmp_path):
+def test_metrics_example_prints_the_metrics(valkey_server, tmp_path):
     first, second = blocks("metrics.md", "python")
     environment = {"CACHE_URL": valkey_server.url, "STORAGE_URL": tmp_path.as_uri()}
     command = [sys.executable, "-c", f"{first}\n{second}"]
@@ -136,7 +137,7 @@ def exported():
     }
 
 
-def test_the_dashboard_asks_for_what_is_exported(exported):
+def test_dashboard_queries_only_exported_metrics(exported):
     dashboard = json.loads((HOWTO / "grafana.json").read_text())
     asked = set(re.findall(r"(?:registry_storage_cache|aioblobcache)_\w+", json.dumps(dashboard["panels"])))
     assert asked
@@ -144,7 +145,7 @@ def test_the_dashboard_asks_for_what_is_exported(exported):
     assert {name for name in exported if name.startswith("aioblobcache") and not name.endswith("_created")} <= asked
 
 
-def test_the_page_names_what_is_exported(exported):
+def test_metrics_page_names_every_exported_metric(exported):
     page = (HOWTO / "metrics.md").read_text()
     for name in exported:
         short = name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum")
@@ -155,7 +156,7 @@ def test_the_page_names_what_is_exported(exported):
 # --- serve ---------------------------------------------------------------------------------------
 
 
-def test_the_command_runs(valkey_server, folder, tmp_path):
+def test_serve_command_of_the_page_starts(valkey_server, folder, tmp_path):
     [command] = blocks("serve.md", "sh")
     program, verb, _, *options = shlex.split(command)
     assert (program, verb) == ("aioblobcache", "serve")
@@ -164,7 +165,7 @@ def test_the_command_runs(valkey_server, folder, tmp_path):
         pass
 
 
-def test_nginx_ends_tls_in_front_of_it(folder, tmp_path):
+def test_nginx_site_terminates_tls(folder, tmp_path):
     nginx = require_program("nginx")
     [site] = blocks("serve.md", "nginx")
     authority = trustme.CA()
@@ -200,11 +201,12 @@ def test_nginx_ends_tls_in_front_of_it(folder, tmp_path):
         assert body == IMAGE.content[LAYER.digest]
         assert headers["Docker-Content-Digest"] == LAYER.digest
         assert json.loads(get(f"/v2/{NAME}/tags/list")[1])["tags"] == ["latest"]
-        with pytest.raises(urllib.error.HTTPError, match="404"):
+        with pytest.raises(urllib.error.HTTPError, match="404") as caught:
             get("/metrics")
+        caught.value.close()
 
 
-def test_the_unit_starts_what_the_page_says(folder, tmp_path):
+def test_systemd_unit_starts_the_program(folder, tmp_path):
     [unit] = blocks("serve.md", "ini")
     parsed = configparser.ConfigParser(strict=False, interpolation=None)
     parsed.optionxform = str
@@ -220,7 +222,7 @@ def test_the_unit_starts_what_the_page_says(folder, tmp_path):
         assert served.end() == 0
 
 
-def test_the_containers_steps_lead_to_a_registry(folder, tmp_path):
+def test_dockerfile_command_and_health_check_work(folder, tmp_path):
     """There is no container runtime here: its command and its health check are run as they are."""
     [file] = blocks("serve.md", "dockerfile")
     steps = dict(line.split(" ", 1) for line in file.splitlines())

@@ -79,7 +79,7 @@ def follow(reader, heading):
     return printed, shown
 
 
-def test_it_can_be_followed_to_the_end(reader, valkey):
+def test_tutorial_can_be_followed_to_the_end(reader, valkey):
     for heading in ("Make a registry's storage", "Ask through the cache"):
         printed, shown = follow(reader, heading)
         assert printed == shown
@@ -126,10 +126,11 @@ def answer(line, port):
         with urllib.request.urlopen(request, timeout=30) as response:
             return response.read().decode()
     except urllib.error.HTTPError as error:
-        return error.read().decode()
+        with error:
+            return error.read().decode()
 
 
-def test_what_it_installs_and_starts_exists():
+def test_programs_named_in_the_tutorial_exist():
     [install] = under("Install", "sh")
     assert "'.[demo]'" in install
     [start] = under("Start a Valkey", "sh")

@@ -360,6 +360,25 @@ class GuardedCacheConformance(BlobDescriptorCacheConformance):
         assert not await repository.fill(descriptor.digest, descriptor, token)
         await assert_unknown(repository, descriptor.digest)
 
+    async def test_a_scoped_clear_refuses_a_global_fill_under_way(self, provider: GuardedCacheProvider) -> None:
+        repository = provider.repository_scoped("foo/bar")
+        descriptor = descriptor_of("x")
+        token = await provider.take_token(descriptor.digest)
+        await repository.set_descriptor(descriptor.digest, descriptor)
+        await repository.clear(descriptor.digest)
+        assert not await provider.fill(descriptor.digest, descriptor, token)
+        assert not (await provider.take_token(descriptor.digest)).permits_fill
+        await assert_unknown(provider, descriptor.digest)
+
+    async def test_a_scoped_clear_refuses_a_fill_of_another_repository(self, provider: GuardedCacheProvider) -> None:
+        cleared, other = provider.repository_scoped("foo/bar"), provider.repository_scoped("other")
+        descriptor = descriptor_of("x")
+        token = await other.take_token(descriptor.digest)
+        await cleared.set_descriptor(descriptor.digest, descriptor)
+        await cleared.clear(descriptor.digest)
+        assert not await other.fill(descriptor.digest, descriptor, token)
+        await assert_unknown(other, descriptor.digest)
+
     async def test_a_repository_that_does_not_hold_a_blob_hinders_no_other(
         self, provider: GuardedCacheProvider
     ) -> None:

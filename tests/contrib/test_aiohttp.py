@@ -19,7 +19,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_cache_is_open_while_the_application_runs_and_closed_afterwards(registry):
+async def test_cache_is_open_only_while_the_application_runs(registry):
     async def size(request: web.Request) -> web.Response:
         found = await request.config_dict[REGISTRY].blobs(NAME).stat(LAYER.digest)
         return web.json_response(found.size)
@@ -35,7 +35,7 @@ async def test_the_cache_is_open_while_the_application_runs_and_closed_afterward
         await registry.cache.stat(LAYER.digest)
 
 
-async def test_links_and_paths_are_right_wherever_it_is_added(registry):
+async def test_links_hold_the_prefix_of_every_application(registry):
     inner = web.Application()
     add_registry(inner, registry, prefix="/down/v2")
     app = web.Application()
@@ -50,12 +50,12 @@ async def test_links_and_paths_are_right_wherever_it_is_added(registry):
 
 
 @pytest.mark.parametrize("prefix", ["v2", "/v2/", "/{x}/v2", ""])
-async def test_a_prefix_that_is_none_is_refused(registry, prefix):
+async def test_invalid_prefix_is_refused(registry, prefix):
     with pytest.raises(ConfigurationError, match="prefix"):
         add_registry(web.Application(), registry, prefix=prefix)
 
 
-async def test_middleware_that_compresses_leaves_the_registry_alone(registry):
+async def test_compression_middleware_leaves_registry_content_alone(registry):
     async def compress(request, response):
         response.enable_compression()
 
@@ -70,7 +70,7 @@ async def test_middleware_that_compresses_leaves_the_registry_alone(registry):
             assert answer.headers["Content-Length"] == str(len(answer.body))
 
 
-async def test_what_is_open_is_closed_as_soon_as_a_client_leaves(registry, storage):
+async def test_blob_file_is_closed_as_soon_as_the_client_leaves(registry, storage):
     large = await store_blob(storage, bytes(64 * 1024 * 1024))
     app = web.Application()
     app.cleanup_ctx.append(cache_context(registry))
@@ -95,7 +95,7 @@ async def test_what_is_open_is_closed_as_soon_as_a_client_leaves(registry, stora
         gc.enable()
 
 
-async def test_a_client_that_takes_nothing_fills_no_memory(registry, storage):
+async def test_client_that_reads_nothing_fills_no_memory(registry, storage):
     large = await store_blob(storage, b"the beginning of a blob that is never read to its end")
     os.truncate(storage.store.prefix / storage.layout.data(large.digest), 8 * 1024**3)  # hardly any of it on the disk
     app = web.Application()

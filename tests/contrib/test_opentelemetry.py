@@ -35,9 +35,7 @@ def by_name(spans):
     return {span.name: span for span in spans.get_finished_spans()}
 
 
-async def test_a_miss_is_a_stat_a_token_and_a_fill_by_the_semantic_conventions(
-    client, server, storage, spans, provider
-):
+async def test_miss_makes_spans_for_stat_token_and_fill(client, server, storage, spans, provider):
     cache = traced(RedisBlobDescriptorCache.from_url(server.url, timeout=10.0), provider)
     async with cache:
         await CachedRegistry(cache, storage).blobs(NAME).stat(LAYER.digest)
@@ -58,7 +56,7 @@ async def test_a_miss_is_a_stat_a_token_and_a_fill_by_the_semantic_conventions(
     }
 
 
-async def test_callers_whose_questions_share_a_write_keep_their_own_spans(client, server, spans, provider):
+async def test_concurrent_stats_keep_their_own_parent_spans(client, server, spans, provider):
     cache = traced(RedisBlobDescriptorCache.from_url(server.url, timeout=10.0), provider)
     tracer = provider.get_tracer("test")
     parents = {}
@@ -78,7 +76,7 @@ async def test_callers_whose_questions_share_a_write_keep_their_own_spans(client
         assert (span.parent.trace_id, span.parent.span_id) == (parent.trace_id, parent.span_id)
 
 
-async def test_what_is_no_answer_is_an_error(spans, provider):
+async def test_unavailable_cache_makes_an_error_span_without_password(spans, provider):
     port = free_port()
     async with traced(RedisBlobDescriptorCache.from_url(f"redis://:hush@127.0.0.1:{port}"), provider) as cache:
         with pytest.raises(CacheUnavailableError):

@@ -35,7 +35,7 @@ def values(collected):
     }
 
 
-async def test_read_through_and_provider_are_counted_under_distributions_names(client, server, storage, collected):
+async def test_metrics_have_the_names_that_distribution_uses(client, server, storage, collected):
     metrics = PrometheusObserver(collected)
     cache = timed(RedisBlobDescriptorCache.from_url(server.url, timeout=10.0, observer=metrics), metrics)
     blobs = CachedRegistry(cache, storage, observer=metrics).blobs(NAME)
@@ -58,7 +58,7 @@ async def test_read_through_and_provider_are_counted_under_distributions_names(c
     assert 0 < found["registry_storage_cache_redis_seconds_sum", "RepoStat"] < 10
 
 
-async def test_a_cache_that_is_down_is_counted(storage, collected):
+async def test_unavailable_cache_counts_as_an_error(storage, collected):
     metrics = PrometheusObserver(collected)
     cache = RedisBlobDescriptorCache.from_url(f"redis://127.0.0.1:{free_port()}", observer=metrics)
     async with cache:
@@ -68,7 +68,7 @@ async def test_a_cache_that_is_down_is_counted(storage, collected):
     assert found["registry_storage_cache_requests_total", None] == 1
 
 
-async def test_what_the_near_cache_answers_is_no_time_of_redis(client, server, storage, collected):
+async def test_near_cache_hits_are_not_timed_as_redis(client, server, storage, collected):
     metrics = PrometheusObserver(collected)
     provider = RedisBlobDescriptorCache.from_url(server.url, timeout=10.0, near_cache=10, observer=metrics)
     cache = timed(provider, metrics)
@@ -92,14 +92,14 @@ async def test_what_the_near_cache_answers_is_no_time_of_redis(client, server, s
             assert found["aioblobcache_in_flight", None] == 0
 
 
-async def test_counters_do_not_go_back_when_a_provider_is_replaced(collected):
+async def test_counters_never_decrease_when_a_provider_is_replaced(collected):
     metrics = PrometheusObserver(collected)
     for reconnects in (3, 5, 1):
         metrics.sample({"reconnects": reconnects, "near_cache": None, "lanes_open": 1, "in_flight": 0, "waiting": 0})
     assert values(collected)["aioblobcache_reconnects_total", None] == 6
 
 
-async def test_a_fill_that_a_guard_refuses_is_counted(client, server, storage, collected):
+async def test_fill_refused_by_a_guard_is_counted(client, server, storage, collected):
     metrics = PrometheusObserver(collected)
     async with RedisBlobDescriptorCache.from_url(server.url, timeout=10.0) as cache:
         blobs = CachedRegistry(cache, storage, observer=metrics).blobs(NAME)
@@ -109,7 +109,7 @@ async def test_a_fill_that_a_guard_refuses_is_counted(client, server, storage, c
     assert values(collected)["aioblobcache_fills_refused_total", None] == 1
 
 
-async def test_a_stat_that_the_near_cache_cannot_answer_is_one_miss(client, server, storage, collected):
+async def test_timed_stat_counts_one_near_cache_miss(client, server, storage, collected):
     """Also where Redis is timed, and the near cache is looked into first."""
     metrics = PrometheusObserver(collected)
     provider = RedisBlobDescriptorCache.from_url(server.url, timeout=10.0, near_cache=10, observer=metrics)
@@ -121,14 +121,14 @@ async def test_a_stat_that_the_near_cache_cannot_answer_is_one_miss(client, serv
         assert provider.info()["near_cache"]["misses"] == 10
 
 
-async def test_layers_go_one_around_the_other_whatever_is_within(storage, collected):
+async def test_timed_wraps_any_provider_and_itself(storage, collected):
     metrics = PrometheusObserver(collected)
     async with timed(timed(MemoryBlobDescriptorCache(), metrics), metrics) as cache:
         assert cache.info() == {}
         await CachedRegistry(cache, storage).blobs(NAME).stat(LAYER.digest)
 
 
-def test_the_buckets_tell_answers_of_less_than_a_millisecond_apart(collected):
+def test_buckets_separate_latencies_below_a_millisecond(collected):
     metrics = PrometheusObserver(collected)
     for seconds in (0.00004, 0.00012, 0.00018, 0.0004, 0.0009, 0.2):
         metrics.redis_seconds.labels("Stat").observe(seconds)
@@ -139,7 +139,7 @@ def test_the_buckets_tell_answers_of_less_than_a_millisecond_apart(collected):
     assert sum(grown) == 6
 
 
-def test_no_lease_is_no_age():
+def test_lease_age_is_nan_without_a_lease():
     registry = CollectorRegistry()
     metrics = PrometheusObserver(registry)
     metrics.sample({"near_cache": {"lease_age": 0.2}})

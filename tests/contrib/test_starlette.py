@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
@@ -9,14 +10,15 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 
 from aioblobcache import CachedRegistry, LifecycleError, MemoryBlobDescriptorCache
 from aioblobcache.contrib.fastapi import Registry
 from aioblobcache.contrib.starlette import RegistryApp, cached_registry, lifespan
-from tests.support.registry_content import IMAGE, LAYER, NAME
+from aioblobcache.storage import OpenedObject
+from tests.support.registry_content import IMAGE, LARGE, LAYER, NAME, store_blob
 from tests.support.serving import asking, by_uvicorn
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.anyio
 V2 = f"/v2/{NAME}"
 
 
-async def test_the_cache_is_open_while_the_application_runs_and_closed_afterwards(registry):
+async def test_cache_is_open_only_while_the_application_runs(registry):
     async def size(request: Request):
         found = await cached_registry(request).blobs(NAME).stat(LAYER.digest)
         return JSONResponse(found.size)
@@ -38,7 +40,7 @@ async def test_the_cache_is_open_while_the_application_runs_and_closed_afterward
         await registry.cache.stat(LAYER.digest)
 
 
-async def test_a_lifespan_of_ones_own_runs_within(registry):
+async def test_inner_lifespan_runs_while_the_cache_is_open(registry):
     said = []
 
     @asynccontextmanager
@@ -66,7 +68,7 @@ async def is_open(registry):
     return True
 
 
-async def test_without_the_lifespan_a_handler_is_told_what_is_missing(registry):
+async def test_missing_lifespan_raises_a_helpful_error(registry):
     async def handler(request: Request):
         with pytest.raises(LookupError, match=r"lifespan=lifespan\(registry\)"):
             cached_registry(request)
@@ -76,7 +78,7 @@ async def test_without_the_lifespan_a_handler_is_told_what_is_missing(registry):
         assert (await client.get("/")).body == b"told"
 
 
-async def test_a_cache_that_was_used_up_is_a_clear_error(storage):
+async def test_lifespan_cannot_open_the_same_cache_twice(storage):
     registry = CachedRegistry(MemoryBlobDescriptorCache(), storage)
     run = lifespan(registry)
     async with run(None):
@@ -86,7 +88,7 @@ async def test_a_cache_that_was_used_up_is_a_clear_error(storage):
             pass
 
 
-async def test_fastapi_hands_the_registry_to_who_asks_for_it(registry):
+async def test_fastapi_injects_the_registry(registry):
     app = FastAPI(lifespan=lifespan(registry))
     app.mount("/v2", RegistryApp(registry))
 
@@ -100,7 +102,7 @@ async def test_fastapi_hands_the_registry_to_who_asks_for_it(registry):
 
 
 @pytest.mark.parametrize("path", [f"/blobs/{LAYER.digest}", "/manifests/latest", f"/blobs/{IMAGE.layers[1].digest}"])
-async def test_middleware_that_compresses_leaves_the_registry_alone(registry, path):
+async def test_compression_middleware_leaves_registry_content_alone(registry, path):
     async def compressible(request: Request):
         return PlainTextResponse("x" * 10_000)
 
@@ -112,13 +114,14 @@ async def test_middleware_that_compresses_leaves_the_registry_alone(registry, pa
     async with by_uvicorn(app) as url, asking(url) as client:
         assert (await client.get("/")).headers["Content-Encoding"] == "gzip"
         answer = await client.get(f"{V2}{path}")
-        assert answer.body in IMAGE.content.values()
+        digest = IMAGE.manifest.digest if path == "/manifests/latest" else path.rpartition("/")[2]
+        assert answer.body == IMAGE.content[digest]
         assert answer.headers["Content-Length"] == str(len(answer.body))
         assert answer.headers["Content-Encoding"] == "identity"
 
 
 @pytest.mark.parametrize("prefix", ["", "/deep/down"])
-async def test_links_and_paths_are_right_wherever_it_is_mounted(registry, prefix):
+async def test_links_hold_the_prefix_of_every_mount(registry, prefix):
     inner = Starlette(routes=[Mount("/v2", RegistryApp(registry))])
     app = Starlette(routes=[Mount(prefix or "/", inner)], lifespan=lifespan(registry))
     async with by_uvicorn(app) as url, asking(url) as client:
@@ -127,7 +130,7 @@ async def test_links_and_paths_are_right_wherever_it_is_mounted(registry, prefix
         assert (await client.get(f"{prefix}{V2}/manifests/latest")).status == 200
 
 
-async def test_a_fastapi_that_is_mounted_in_another_hands_it_out_too(registry):
+async def test_mounted_fastapi_injects_the_registry(registry):
     inner = FastAPI()
 
     @inner.get("/size")
@@ -138,3 +141,47 @@ async def test_a_fastapi_that_is_mounted_in_another_hands_it_out_too(registry):
     app.mount("/inner", inner)
     async with by_uvicorn(app) as url, asking(url) as client:
         assert (await client.get("/inner/size")).body == b"%d" % LAYER.size
+
+
+@pytest.mark.parametrize("told_by", ["message", "failed send"])
+async def test_body_is_closed_when_the_client_leaves_while_sending(registry, storage, monkeypatch, told_by):
+    """By both ways in which an ASGI server tells it; the body stands at a yield, where no cancellation reaches it."""
+    bodies = []
+    original = OpenedObject.chunks
+    sending = asyncio.Event()
+
+    def noted(self):  # held here, so that only an explicit close ends it
+        bodies.append(original(self))
+        return bodies[-1]
+
+    async def receive():
+        await (sending.wait() if told_by == "message" else asyncio.Event().wait())
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            sending.set()
+            if told_by == "failed send":
+                raise OSError("the connection is closed")
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(OpenedObject, "chunks", noted)
+    blob = await store_blob(storage, LARGE)
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3" if told_by == "message" else "2.4"},
+        "method": "GET",
+        "path": f"{V2}/blobs/{blob.digest}",
+        "root_path": "/v2",
+        "query_string": b"",
+        "headers": [],
+    }
+    async with registry.cache:
+        if told_by == "message":
+            await RegistryApp(registry)(scope, receive, send)
+        else:
+            with pytest.raises(ClientDisconnect):
+                await RegistryApp(registry)(scope, receive, send)
+    [body] = bodies
+    assert sending.is_set()
+    assert body.ag_frame is None

@@ -9,18 +9,49 @@ from redis.asyncio import Redis
 
 from aioblobcache import RedisBlobDescriptorCache
 from aioblobcache.cli.sample import Image, build_image
+from aioblobcache.redis.keys import membership_key, override_key
 from aioblobcache.redis.provider import RedisRepositoryCache
 from aioblobcache.storage import RegistryStorage
-from tests.support.docker_registry import NAME, TAG, Registry
-from tests.support.servers import RedisServer, running
+from tests.support.docker_registry import BLOB, DATA, GONE, NAME, TAG, Registry
+from tests.support.servers import REDIS, VALKEY, RedisServer, running
+
+
+@pytest.fixture(scope="module", params=[VALKEY, REDIS])
+def server(request: pytest.FixtureRequest) -> RedisServer:
+    """Each of the two servers in turn, one module at a time."""
+    return request.getfixturevalue(f"{request.param}_server")
+
+
+@pytest.fixture(scope="module")
+def registry_process(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """One registry for the tests of a module."""
+    registry = Registry(tmp_path_factory.mktemp("registry"), server.port)
+    with running(registry):
+        yield registry
 
 
 @pytest.fixture
-def registry(server: RedisServer, client: Redis, tmp_path: Path) -> Iterator[Registry]:
+def registry(registry_process: Registry, client: Redis, tmp_path: Path) -> Registry:
     """An empty registry. It shares the server, which ``client`` has emptied, with this library."""
-    registry = Registry(tmp_path, server.port)
-    with running(registry):
-        yield registry
+    registry_process.reset(tmp_path)
+    return registry_process
+
+
+@pytest.fixture
+async def delete_leaves_membership(registry: Registry, client: Redis, tmp_path: Path) -> bool:
+    """Whether this registry's DELETE of a blob leaves membership and override in the cache, as 2.8.2 does.
+
+    The registry is asked, and empty again afterwards: its version does not tell, since Debian's 2.8.3+ds1 carries the
+    cure of CVE-2026-35172.
+    """
+    await registry.push_blob(GONE, DATA)
+    assert await client.sismember(membership_key(GONE), BLOB.digest)
+    await registry.delete(GONE, BLOB.digest)
+    left = bool(await client.sismember(membership_key(GONE), BLOB.digest))
+    assert bool(await client.exists(override_key(GONE, BLOB.digest))) == left
+    await client.flushall()
+    registry.reset(tmp_path)
+    return left
 
 
 @pytest.fixture

@@ -35,18 +35,18 @@ ETAG = etag_of("sha256:00")
         ("", None),
     ],
 )
-def test_a_range_is_understood_or_ignored(header, wanted):
+def test_range_header_is_parsed_or_ignored(header, wanted):
     assert wanted_range({"Range": header}, ETAG) == wanted
 
 
-def test_a_range_of_another_version_is_ignored():
+def test_range_is_ignored_unless_if_range_matches():
     assert wanted_range({"Range": "bytes=0-1", "If-Range": ETAG}, ETAG) == ByteRange(0, 1)
     assert wanted_range({"Range": "bytes=0-1", "If-Range": '"else"'}, ETAG) is None
     assert wanted_range({"Range": "bytes=0-1", "If-Range": f"W/{ETAG}"}, ETAG) is None
 
 
 @given(st.integers(0, 50), st.one_of(st.none(), st.integers(0, 60)), st.one_of(st.none(), st.integers(0, 60)))
-def test_a_range_spans_what_its_bytes_say(size, first, last):
+def test_range_selects_the_bytes_it_names(size, first, last):
     if first is None and last is None:
         return
     data = bytes(range(size))
@@ -60,28 +60,28 @@ def test_a_range_spans_what_its_bytes_say(size, first, last):
 
 
 @pytest.mark.parametrize("header", [ETAG, f"W/{ETAG}", "*", f'"else", {ETAG}', "sha256:00", f" {ETAG} "])
-def test_what_the_client_has_is_known(header):
+def test_if_none_match_recognises_the_etag(header):
     assert is_known_to_client({"If-None-Match": header}, ETAG)
 
 
 @pytest.mark.parametrize("header", ["", '"else"', "sha256:0", '"sha256:00', "W/*"])
-def test_what_the_client_has_not_is_not(header):
+def test_if_none_match_ignores_other_etags(header):
     assert not is_known_to_client({"If-None-Match": header}, ETAG)
 
 
-def test_without_the_header_nothing_is_known():
+def test_nothing_is_known_without_if_none_match():
     assert not is_known_to_client({}, ETAG)
 
 
 @given(st.text(), st.text())
-def test_any_header_is_borne(known, wanted):
+def test_no_conditional_header_raises(known, wanted):
     headers = {"If-None-Match": known, "Range": wanted, "If-Range": known}
     is_known_to_client(headers, ETAG)
     wanted_range(headers, ETAG)
 
 
 @pytest.mark.parametrize("base", ['/a>; rel="x', "/a\r\nX: y/v2", "/日/v2", "/a b/v2"])
-def test_a_link_says_nothing_but_where_the_list_goes_on(base):
+def test_link_header_holds_only_the_next_page(base):
     [(name, value)] = link_to_next(f"{base}/_catalog", 1, "last").items()
     assert name == "Link"
     assert is_header_value(value)

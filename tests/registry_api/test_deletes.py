@@ -29,7 +29,7 @@ async def client(framework, registry):
         yield client
 
 
-async def test_a_blob_loses_its_link_and_nothing_else(client, storage):
+async def test_blob_delete_removes_only_the_link(client, storage):
     before = await paths(storage.store)
     assert (await client.head(f"{V2}/blobs/{LAYER.digest}")).status == 200
     assert (await client.ask("DELETE", f"{V2}/blobs/{LAYER.digest}")).status == 202
@@ -39,7 +39,7 @@ async def test_a_blob_loses_its_link_and_nothing_else(client, storage):
     assert (await client.ask("DELETE", f"{V2}/blobs/{LAYER.digest}")).status == 404
 
 
-async def test_a_manifest_goes_with_the_tags_that_name_it(client, storage):
+async def test_manifest_delete_removes_its_tags_too(client, storage):
     other = await store_manifest(storage, {"schemaVersion": 2, "config": {}, "layers": []}, "other")
     assert (await client.head(f"{V2}/manifests/{MANIFEST.digest}")).status == 200
     assert (await client.ask("DELETE", f"{V2}/manifests/{MANIFEST.digest}")).status == 202
@@ -52,7 +52,7 @@ async def test_a_manifest_goes_with_the_tags_that_name_it(client, storage):
     assert (await client.ask("DELETE", f"{V2}/manifests/{MANIFEST.digest}")).status == 404
 
 
-async def test_a_tag_goes_alone(client):
+async def test_tag_delete_leaves_the_manifest(client):
     assert (await client.ask("DELETE", f"{V2}/manifests/1.0")).status == 202
     assert json.loads((await client.get(f"{V2}/tags/list")).body)["tags"] == ["1.1", "2.0", "latest"]
     assert (await client.get(f"{V2}/manifests/1.0")).status == 404
@@ -62,13 +62,13 @@ async def test_a_tag_goes_alone(client):
 
 
 @pytest.mark.parametrize("kind", ["blobs", "manifests"])
-async def test_what_is_not_there_cannot_be_deleted(client, kind):
+async def test_delete_of_something_unknown_is_not_found(client, kind):
     assert (await client.ask("DELETE", f"{V2}/{kind}/{UNKNOWN}")).status == 404
     assert (await client.ask("DELETE", f"{V2}/{kind}/sha256:12")).status == 400
 
 
 @pytest.mark.parametrize("path", [f"blobs/{LAYER.digest}", f"manifests/{MANIFEST.digest}"])
-async def test_a_cache_that_does_not_confirm_forbids_the_delete(framework, storage, path):
+async def test_delete_is_refused_while_the_cache_is_down(framework, storage, path):
     cache = RedisBlobDescriptorCache.from_url(f"redis://127.0.0.1:{free_port()}")
     before = await paths(storage.store)
     async with serving(framework, CachedRegistry(cache, storage), authorize=anybody, deletes=True) as client:
@@ -78,7 +78,7 @@ async def test_a_cache_that_does_not_confirm_forbids_the_delete(framework, stora
     assert await paths(storage.store) == before
 
 
-async def test_deletes_without_an_authorization_are_refused_at_once(registry):
+async def test_deletes_need_an_authorization_function(registry):
     with pytest.raises(ConfigurationError, match="authorize"):
         RegistryApi(registry, deletes=True)
 
@@ -88,7 +88,7 @@ async def test_deletes_without_an_authorization_are_refused_at_once(registry):
 CHALLENGE = 'Bearer realm="https://auth.example/token",service="registry"'
 
 
-async def test_who_asks_for_what_is_asked_each_time_and_nothing_is_done_before(framework, registry, storage):
+async def test_every_request_is_authorized_before_anything_happens(framework, registry, storage):
     asked = []
 
     async def nobody(request, repository, action):
@@ -118,7 +118,7 @@ async def test_who_asks_for_what_is_asked_each_time_and_nothing_is_done_before(f
     assert await paths(storage.store) == before
 
 
-async def test_who_is_known_and_may_not_is_denied(framework, registry):
+async def test_forbidden_action_is_denied(framework, registry):
     async def only_pulls(request, repository, action):
         if action != "pull":
             raise ForbiddenError
@@ -131,6 +131,6 @@ async def test_who_is_known_and_may_not_is_denied(framework, registry):
 
 
 @pytest.mark.parametrize("challenge", ["", "Basic\r\nX-Injected: 1", "Basic realm=\u00e9"])
-def test_a_challenge_cannot_begin_another_header(challenge):
+def test_challenge_cannot_inject_a_header(challenge):
     with pytest.raises(ValueError, match="challenge"):
         UnauthorizedError(challenge)

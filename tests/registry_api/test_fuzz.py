@@ -67,7 +67,7 @@ async def body_of(response):
     max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(methods, paths, headers, queries)
-async def test_whatever_is_asked_is_answered(api, method, path, headers, query):
+async def test_every_request_is_answered_within_the_storage_root(api, method, path, headers, query):
     response = await api.handle(Request(method, path, "/v2", query, headers, None))
     assert response.status in {200, 202, 206, 304, 307, 400, 403, 404, 405, 416}
     assert all(is_header_value(name + value) for name, value in response.headers.items())
@@ -81,7 +81,7 @@ async def test_whatever_is_asked_is_answered(api, method, path, headers, query):
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(header_values)
-async def test_whatever_range_is_asked_for_is_a_part_of_the_blob(api, asked):
+async def test_every_range_returns_a_part_of_the_blob(api, asked):
     data = IMAGE.content[LAYER.digest]
     request = Request("GET", f"/{NAME}/blobs/{LAYER.digest}", "/v2", {}, {"Range": asked}, None)
     response = await api.handle(request)
@@ -103,7 +103,7 @@ WIRE = [
 ]
 
 
-async def test_whatever_is_on_the_wire_is_answered_behind_each_framework(client):
+async def test_every_raw_request_is_answered_by_each_framework(client):
     """Raw requests, without a client that would mend them first; the same ones each time."""
     chosen = random.Random(7)
     url = urlsplit(client.url)

@@ -32,7 +32,7 @@ async def storage(s3):
     return storage
 
 
-async def test_a_blob_is_fetched_from_where_the_client_is_sent(framework, storage):
+async def test_blob_is_fetched_from_the_redirect_target(framework, storage):
     registry = CachedRegistry(MemoryBlobDescriptorCache(), storage)
     async with serving(framework, registry, redirect=True) as client:
         answer = await client.get(f"{V2}/blobs/{LAYER.digest}")
@@ -44,7 +44,7 @@ async def test_a_blob_is_fetched_from_where_the_client_is_sent(framework, storag
         assert (await client.get(f"{V2}/blobs/{UNKNOWN}")).status == 404
 
 
-async def test_nobody_is_sent_where_nothing_is(framework, storage):
+async def test_missing_data_is_not_redirected_to(framework, storage):
     registry = CachedRegistry(MemoryBlobDescriptorCache(), storage)
     async with serving(framework, registry, redirect=True) as client:
         assert (await client.head(f"{V2}/blobs/{LAYER.digest}")).status == 200
@@ -53,14 +53,14 @@ async def test_nobody_is_sent_where_nothing_is(framework, storage):
         assert (await client.head(f"{V2}/blobs/{LAYER.digest}")).status == 404
 
 
-def test_a_store_that_cannot_sign_is_refused_at_once(tmp_path):
+def test_redirect_needs_a_store_that_signs(tmp_path):
     registry = CachedRegistry(MemoryBlobDescriptorCache(), RegistryStorage(LocalStore(tmp_path)))
     with pytest.raises(ConfigurationError, match="LocalStore"):
         RegistryApi(registry, redirect=True)
 
 
 @pytest.mark.parametrize("wrong", [LAYER.size - 1, LAYER.size + 1])
-async def test_a_wrong_size_goes_though_the_client_is_sent_on(framework, storage, wrong):
+async def test_redirect_evicts_an_entry_of_wrong_size(framework, storage, wrong):
     cache = MemoryBlobDescriptorCache()
     scoped = cache.repository_scoped(NAME)
     async with serving(framework, CachedRegistry(cache, storage), redirect=True) as client:

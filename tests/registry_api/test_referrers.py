@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,7 +57,7 @@ async def ask(client, digest=MANIFEST.digest, query=""):
     return answer, {one["digest"]: one for one in document["manifests"]}
 
 
-async def test_manifests_that_refer_to_one_are_listed_with_type_and_annotations(client, signed):
+async def test_referrers_are_listed_with_artifact_type_and_annotations(client, signed):
     signature, bill = signed
     _, found = await ask(client)
     assert found == {
@@ -65,19 +66,19 @@ async def test_manifests_that_refer_to_one_are_listed_with_type_and_annotations(
     }
 
 
-async def test_a_filter_is_applied_and_said(client, signed):
+async def test_artifact_type_filter_is_applied_and_named_in_a_header(client, signed):
     answer, found = await ask(client, query=f"?artifactType={SIGNATURE}")
     assert list(found) == [signed[0].digest]
     assert answer.headers["OCI-Filters-Applied"] == "artifactType"
     assert "OCI-Filters-Applied" not in (await ask(client))[0].headers
 
 
-async def test_what_nothing_refers_to_has_an_empty_list(client):
+async def test_blob_without_referrers_has_an_empty_list(client):
     assert (await ask(client, LAYER.digest))[1] == {}
     assert (await ask(client, UNKNOWN))[1] == {}
 
 
-async def test_what_the_fallback_tag_lists_is_merged(client, storage, signed):
+async def test_referrers_of_the_fallback_tag_are_merged(client, storage, signed):
     elsewhere = {"mediaType": OCI_MANIFEST, "digest": UNKNOWN, "size": 5, "artifactType": "a/b"}
     broken = [{"mediaType": OCI_MANIFEST, "digest": "sha256:12", "size": 5}, "text", {"size": "5"}]
     await store_manifest(storage, index_of(elsewhere, reference(signed[0]), *broken), TAG)
@@ -87,13 +88,13 @@ async def test_what_the_fallback_tag_lists_is_merged(client, storage, signed):
     assert "artifactType" in found[signed[0].digest]
 
 
-async def test_an_unknown_repository_is_named_unknown(client):
+async def test_referrers_of_an_unknown_repository_are_name_unknown(client):
     answer = await client.get(f"/v2/no/such/referrers/{MANIFEST.digest}")
     assert answer.status == 404
     assert json.loads(answer.body)["errors"][0]["code"] == "NAME_UNKNOWN"
 
 
-async def test_a_repository_with_too_many_manifests_has_no_such_api(client, monkeypatch):
+async def test_referrers_are_unsupported_for_too_many_manifests(client, monkeypatch):
     monkeypatch.setattr(module, "_MOST_MANIFESTS", 2)
     answer = await client.get(f"{V2}/referrers/{MANIFEST.digest}")
     assert answer.status == 404
@@ -101,27 +102,56 @@ async def test_a_repository_with_too_many_manifests_has_no_such_api(client, monk
     assert (await client.get(f"/v2/{OTHER}/referrers/{MANIFEST.digest}")).status == 200
 
 
-async def test_referrers_that_are_too_large_to_be_said_are_not_said_in_part(client, monkeypatch):
+async def test_referrers_too_large_to_list_are_unsupported(client, monkeypatch):
     monkeypatch.setattr(module, "_MOST_BYTES", 300)
     assert (await client.get(f"{V2}/referrers/{MANIFEST.digest}")).status == 404
 
 
-async def test_the_manifests_are_read_once_for_many_requests(framework, registry, storage, signed, monkeypatch):
-    read = []
-    original = module.Referrers._read
+@pytest.fixture
+def scanned(monkeypatch):
+    """The repositories whose manifests have been read, each time they were."""
+    names = []
+    original = Referrers._read
 
     async def noted(self, name):
-        read.append(name)
+        names.append(name)
         return await original(self, name)
 
-    monkeypatch.setattr(module.Referrers, "_read", noted)
+    monkeypatch.setattr(Referrers, "_read", noted)
+    return names
+
+
+async def test_manifests_are_read_once_for_many_requests(framework, registry, signed, scanned):
     async with serving(framework, registry, referrers=True) as client:
         for _ in range(5):
             await ask(client)
-    assert read == [NAME]
+    assert scanned == [NAME]
 
 
-async def test_a_scan_that_failed_is_not_repeated_for_each_request(registry, storage, signed, monkeypatch):
+async def test_index_is_read_again_after_a_minute(client, storage, signed, scanned, monkeypatch):
+    now = 1_000.0
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    known = {one.digest for one in signed}
+    assert set((await ask(client))[1]) == known
+    new = await store_manifest(storage, referrer(MANIFEST, "application/vnd.example.new"))
+    now += 59
+    assert set((await ask(client))[1]) == known
+    now += 2
+    assert set((await ask(client))[1]) == {*known, new.digest}
+    assert scanned == [NAME, NAME]
+
+
+async def test_index_keeps_a_bounded_number_of_repositories(storage, scanned, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_REPOSITORIES", 2)
+    referrers = Referrers(storage)
+    for name in ("one", "two", "three", "three", "two"):
+        assert await referrers.of(name, MANIFEST.digest) == []
+    assert scanned == ["one", "two", "three"]
+    assert await referrers.of("one", MANIFEST.digest) == []
+    assert scanned == ["one", "two", "three", "one"]
+
+
+async def test_failed_scan_is_not_repeated_for_each_request(registry, storage, signed, monkeypatch):
     scans = []
 
     async def failing(self, name):

@@ -32,7 +32,7 @@ from tests.support.strategies import digests, names
         ("/_catalog/", None),
     ],
 )
-def test_a_path_is_read_from_its_end(path, route):
+def test_path_maps_to_its_route(path, route):
     assert find_route(path) == route
 
 
@@ -40,12 +40,12 @@ ENDPOINTS = {"blobs": Endpoint.BLOB, "manifests": Endpoint.MANIFEST, "referrers"
 
 
 @given(names, st.sampled_from(sorted(ENDPOINTS)), digests())
-def test_whatever_a_repository_is_called_it_is_found(name, kind, digest):
+def test_every_repository_name_is_routed(name, kind, digest):
     assert find_route(f"/{name}/{kind}/{digest}") == Route(ENDPOINTS[kind], name, digest)
     assert find_route(f"/{name}/tags/list") == Route(Endpoint.TAGS, name)
 
 
 @given(st.text())
-def test_any_path_is_read(path):
+def test_no_path_raises(path):
     route = find_route(path)
     assert route is None or route.name in path

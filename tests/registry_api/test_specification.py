@@ -75,7 +75,7 @@ ROWS = [
     [row[1:] for row in ROWS],
     ids=[f"{section} {method} {path}" for section, method, path, *_ in ROWS],
 )
-async def test_the_specification_row_by_row(client, method, path, headers, status, expected):
+async def test_response_matches_its_specification_row(client, method, path, headers, status, expected):
     answer = await client.ask(method, path, **headers)
     assert answer.status == status
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -99,7 +99,7 @@ async def test_blobs_and_manifests_are_sent_byte_for_byte(client):
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-async def test_repositories_with_odd_names_are_pulled_from(client, name):
+async def test_repository_names_that_look_like_paths_are_served(client, name):
     manifest = await client.get(f"/v2/{name}/manifests/latest")
     assert manifest.body == FOREIGN.content[FOREIGN.manifest.digest]
     for blob in FOREIGN.blobs:
@@ -121,7 +121,7 @@ async def test_repositories_with_odd_names_are_pulled_from(client, name):
         ("bytes=10-99999999", slice(10, None)),
     ],
 )
-async def test_a_part_of_a_blob_is_what_the_range_says(client, storage, size, asked, part):
+async def test_range_request_returns_that_part_of_the_blob(client, storage, size, asked, part):
     data = DATA if size == "small" else LARGE
     blob = LAYER if size == "small" else await store_blob(storage, LARGE)
     answer = await client.get(f"{V2}/blobs/{blob.digest}", Range=asked)
@@ -133,20 +133,20 @@ async def test_a_part_of_a_blob_is_what_the_range_says(client, storage, size, as
 
 
 @pytest.mark.parametrize("asked", ["bytes=99999999-", "bytes=-0"])
-async def test_a_range_with_nothing_in_it_is_refused_with_the_size(client, asked):
+async def test_empty_range_is_refused_with_the_blob_size(client, asked):
     answer = await client.get(f"{V2}/blobs/{LAYER.digest}", Range=asked)
     assert answer.status == 416
     assert answer.headers["Content-Range"] == f"bytes */{LAYER.size}"
 
 
 @pytest.mark.parametrize("asked", ["bytes=0-1,5-9", "lines=1-2", "bytes=5-1", "nonsense", "bytes=0-"])
-async def test_a_range_that_is_not_served_gives_the_whole(client, asked):
+async def test_unsupported_range_returns_the_whole_blob(client, asked):
     answer = await client.get(f"{V2}/blobs/{LAYER.digest}", Range=asked)
     assert answer.status == 200
     assert answer.body == DATA
 
 
-async def test_an_empty_blob_is_a_blob(client, storage):
+async def test_empty_blob_is_served(client, storage):
     empty = await store_blob(storage, b"")
     answer = await client.get(f"{V2}/blobs/{empty.digest}")
     assert (answer.status, answer.body, answer.headers["Content-Length"]) == (200, b"", "0")
@@ -189,7 +189,25 @@ async def test_repositories_are_listed_page_by_page(client):
     assert await all_pages(client, "/v2/_catalog?n=3&last=library", "repositories") == [everything[1:4], everything[4:]]
 
 
-async def test_a_repository_without_tags_is_known(client, storage):
+async def test_catalog_gives_a_thousand_names_at_most(client, storage):
+    names = [f"many/{number:04}" for number in range(1_002)]
+    for name in names:
+        (storage.store.prefix / storage.layout.layer_links(name)).mkdir(parents=True)
+    first = await client.get("/v2/_catalog?n=5000&last=many")
+    assert json.loads(first.body)["repositories"] == names[:1_000]
+    assert next_of(first) == "/v2/_catalog?n=1000&last=many%2F0999"
+    assert len(json.loads((await client.get("/v2/_catalog")).body)["repositories"]) == 100
+
+
+@pytest.mark.parametrize("path", ["/v2/_catalog", f"{V2}/tags/list"])
+async def test_page_length_of_ten_digits_is_refused(client, path):
+    assert (await client.get(f"{path}?n=999999999")).status == 200
+    answer = await client.get(f"{path}?n=1000000000")
+    [error] = json.loads(answer.body)["errors"]
+    assert (answer.status, error["code"]) == (400, "PAGINATION_NUMBER_INVALID")
+
+
+async def test_repository_without_tags_has_an_empty_list(client, storage):
     await store_blob(storage, b"alone", "untagged")
     answer = await client.get("/v2/untagged/tags/list")
     assert json.loads(answer.body) == {"name": "untagged", "tags": []}

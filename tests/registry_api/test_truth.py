@@ -35,7 +35,7 @@ def code_of(answer):
     return error["code"]
 
 
-async def test_a_hit_without_data_is_unknown_and_the_entry_goes_in_both_scopes(client, registry, storage):
+async def test_hit_without_data_is_unknown_and_evicted_in_both_scopes(client, registry, storage):
     cache = registry.cache
     await cache.repository_scoped(NAME).set_descriptor(LAYER.digest, LAYER)
     await obstore.delete_async(storage.store, storage.layout.data(LAYER.digest))
@@ -48,7 +48,7 @@ async def test_a_hit_without_data_is_unknown_and_the_entry_goes_in_both_scopes(c
 
 
 @pytest.mark.parametrize("wrong", [LAYER.size - 1, LAYER.size + 1, 0, 2**63 - 1])
-async def test_length_and_ranges_are_those_of_storage_and_a_wrong_size_goes(client, registry, wrong):
+async def test_lengths_come_from_storage_and_wrong_sizes_are_evicted(client, registry, wrong):
     entry = Descriptor(LAYER.digest, wrong, "application/octet-stream")
     scoped = registry.cache.repository_scoped(NAME)
     for asked, part in [("bytes=-10", slice(-10, None)), ("bytes=5-", slice(5, None)), (None, slice(None))]:
@@ -60,7 +60,7 @@ async def test_length_and_ranges_are_those_of_storage_and_a_wrong_size_goes(clie
         assert not await is_known(scoped, LAYER.digest)
 
 
-async def test_an_alias_by_another_algorithm_is_followed(client, storage):
+async def test_alias_of_another_algorithm_is_followed(client, storage):
     from aioblobcache import Digest
 
     alias = Digest.of(DATA, "sha512")
@@ -71,7 +71,7 @@ async def test_an_alias_by_another_algorithm_is_followed(client, storage):
     assert answer.headers["Docker-Content-Digest"] == LAYER.digest
 
 
-async def test_that_the_cache_holds_a_manifest_proves_no_revision(client, registry, storage):
+async def test_cached_manifest_is_unknown_without_a_revision_link(client, registry, storage):
     data = IMAGE.content[MANIFEST.digest]
     elsewhere = await store_blob(storage, data, "somewhere/else")  # as a blob, and not as a manifest
     assert elsewhere.digest == MANIFEST.digest
@@ -85,7 +85,7 @@ SCHEMA_1 = {"schemaVersion": 1, "name": NAME, "tag": "old", "fsLayers": [], "his
 
 
 @pytest.mark.parametrize("document", [SCHEMA_1, {**SCHEMA_1, "signatures": []}])
-async def test_schema_1_is_refused(client, storage, document):
+async def test_schema_1_manifest_is_refused(client, storage, document):
     old = await store_manifest(storage, document, "old")
     for reference in ("old", old.digest):
         answer = await client.get(f"{V2}/manifests/{reference}")
@@ -94,7 +94,7 @@ async def test_schema_1_is_refused(client, storage, document):
 
 
 @pytest.mark.parametrize("document", [b"", b"not JSON", b"[]", b"{}", b"x" * (4 * 1024 * 1024 + 1)])
-async def test_what_is_no_manifest_is_not_sent_as_one(client, storage, document):
+async def test_blob_that_is_no_manifest_is_manifest_unknown(client, storage, document):
     stored = await store_manifest(storage, document, "odd")
     for reference in ("odd", stored.digest):
         answer = await client.get(f"{V2}/manifests/{reference}")
@@ -103,18 +103,18 @@ async def test_what_is_no_manifest_is_not_sent_as_one(client, storage, document)
 
 
 @pytest.mark.parametrize("content", [b"", b"sha256:12", b"../../../etc/passwd", UNKNOWN.encode()])
-async def test_a_tag_that_names_nothing_is_unknown(client, storage, content):
+async def test_broken_tag_is_unknown(client, storage, content):
     await obstore.put_async(storage.store, storage.layout.current(NAME, "broken"), content)
     assert (await client.get(f"{V2}/manifests/broken")).status == 404
 
 
-async def test_a_large_blob_is_passed_on_piece_by_piece(client, storage):
+async def test_large_blob_is_sent_unchanged_in_chunks(client, storage):
     large = await store_blob(storage, LARGE * 8)
     answer = await client.get(f"{V2}/blobs/{large.digest}")
     assert (answer.status, answer.body == LARGE * 8) == (200, True)
 
 
-async def test_redis_down_is_no_error_while_storage_answers(framework, storage, tmp_path):
+async def test_requests_succeed_from_storage_while_redis_is_down(framework, storage, tmp_path):
     server = RedisServer(VALKEY, tmp_path)
     cache = RedisBlobDescriptorCache.from_url(server.url)
     async with serving(framework, CachedRegistry(cache, storage)) as client:
@@ -125,7 +125,7 @@ async def test_redis_down_is_no_error_while_storage_answers(framework, storage, 
             assert (await client.get(f"{V2}/blobs/{UNKNOWN}")).status == 404
 
 
-async def test_in_redis_too_the_entry_goes_whole(framework, storage, tmp_path):
+async def test_hit_without_data_is_evicted_from_redis(framework, storage, tmp_path):
     server = RedisServer(VALKEY, tmp_path)
     keys = (membership_key(NAME), descriptor_key(LAYER.digest), override_key(NAME, LAYER.digest))
     with running(server):
@@ -138,7 +138,7 @@ async def test_in_redis_too_the_entry_goes_whole(framework, storage, tmp_path):
             assert await redis.exists(*keys) == 0
 
 
-async def test_storage_that_cannot_answer_is_unavailable_and_never_absent(client, storage, tmp_path):
+async def test_unreadable_storage_is_unavailable_not_unknown(client, storage, tmp_path):
     path = tmp_path / "registry" / storage.layout.link(storage.layout.layer_links(NAME), LAYER.digest)
     path.unlink()
     path.symlink_to(path.name)  # a link that leads to itself cannot be read
@@ -148,7 +148,7 @@ async def test_storage_that_cannot_answer_is_unavailable_and_never_absent(client
 
 
 @pytest.mark.parametrize("wrong", [7, 2**63 - 1])
-async def test_of_a_manifest_the_cache_is_not_believed(client, registry, wrong):
+async def test_manifest_length_comes_from_storage(client, registry, wrong):
     entry = Descriptor(MANIFEST.digest, wrong, MANIFEST.media_type)
     await registry.cache.repository_scoped(NAME).set_descriptor(MANIFEST.digest, entry)
     for reference in ("latest", MANIFEST.digest):
@@ -156,7 +156,7 @@ async def test_of_a_manifest_the_cache_is_not_believed(client, registry, wrong):
             assert (await ask(f"{V2}/manifests/{reference}")).headers["Content-Length"] == str(MANIFEST.size)
 
 
-async def test_that_the_cache_calls_it_a_manifest_makes_it_none(client, registry, storage):
+async def test_cached_media_type_makes_nothing_a_manifest(client, registry, storage):
     odd = await store_manifest(storage, {"not": "a manifest"}, "odd")
     entry = Descriptor(odd.digest, odd.size, MANIFEST.media_type)
     await registry.cache.repository_scoped(NAME).set_descriptor(odd.digest, entry)
@@ -164,14 +164,14 @@ async def test_that_the_cache_calls_it_a_manifest_makes_it_none(client, registry
         assert (await ask(f"{V2}/manifests/{odd.digest}")).status == 404
 
 
-async def test_a_manifest_whose_data_is_gone_is_unknown_and_the_entry_goes(client, registry, storage):
+async def test_manifest_without_data_is_unknown_and_evicted(client, registry, storage):
     await registry.cache.repository_scoped(NAME).set_descriptor(MANIFEST.digest, MANIFEST)
     await obstore.delete_async(storage.store, storage.layout.data(MANIFEST.digest))
     assert (await client.head(f"{V2}/manifests/{MANIFEST.digest}")).status == 404
     assert not await is_known(registry.cache, MANIFEST.digest)
 
 
-async def test_one_object_that_cannot_be_read_is_one_line_in_the_log(registry, storage, caplog):
+async def test_unreadable_object_is_logged_once(registry, storage, caplog):
     """However often it is asked for, and what is well between."""
     path = storage.store.prefix / storage.layout.link(storage.layout.layer_links(NAME), UNKNOWN)
     path.parent.mkdir(parents=True)

@@ -1,21 +1,20 @@
-"""The program's application, in this process: what it answers beside the registry, and what it notes."""
+"""The served application, in this process: what it answers besides the registry's API."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import logging
-import sys
+import socket
 
 import pytest
 from obstore.store import LocalStore
 
-from aioblobcache.serve.access_log import JsonLines
+from aioblobcache.serve import health
 from aioblobcache.serve.app import app, make_app
 from aioblobcache.serve.options import ServeOptions
-from aioblobcache.serve.run import log_config
 from aioblobcache.storage import RegistryStorage
 from tests.support.ports import free_port
-from tests.support.registry_content import LAYER, NAME, UNKNOWN, store
+from tests.support.registry_content import IMAGE, LAYER, NAME, UNKNOWN, store
 from tests.support.serving import asking, by_uvicorn
 from tests.support.waiting import until_server_says
 
@@ -30,8 +29,7 @@ async def tree(tmp_path):
     return (tmp_path / "tree").as_uri()
 
 
-async def test_operators_are_told_how_it_is_doing(client, server, tree, caplog):
-    caplog.set_level(logging.INFO, "aioblobcache.serve.access")
+async def test_page_readiness_and_metrics_show_a_healthy_cache(client, server, tree):
     options = ServeOptions(storage=tree, cache=server.url, near_cache=100)
     async with by_uvicorn(make_app(options)) as url, asking(url) as asked:
 
@@ -44,16 +42,15 @@ async def test_operators_are_told_how_it_is_doing(client, server, tree, caplog):
         page = (await asked.get("/")).body.decode()
         assert f"127.0.0.1:{server.port}, by lane" in page
         assert "one round trip" in page
-        assert json.loads((await asked.get("/readyz")).body)["status"] == "ok"
-        assert (await asked.get("/healthz")).body == b"ok\n"
+        assert json.loads((await asked.get("/readyz")).body) == {"status": "ok", "storage": "ok", "cache": "ok"}
+        health = await asked.get("/healthz")
+        assert (health.status, health.body) == (200, b"ok\n")
         metrics = (await asked.get("/metrics")).body.decode()
         assert "aioblobcache_near_entries 1.0" in metrics
         assert 'registry_storage_cache_redis_seconds_count{operation="RepoStat"}' in metrics
-    noted = [record.request for record in caplog.records if record.name == "aioblobcache.serve.access"]
-    assert {"method": "GET", "path": BLOB, "status": 200, "bytes": LAYER.size}.items() <= noted[0].items()
 
 
-async def test_what_goes_wrong_is_shown_with_how_often_and_escaped(tree):
+async def test_page_counts_errors_while_redis_is_down(tree):
     port = free_port()
     options = ServeOptions(storage=tree, cache=f"redis://127.0.0.1:{port}")
     async with by_uvicorn(make_app(options)) as url, asking(url) as asked:
@@ -61,55 +58,53 @@ async def test_what_goes_wrong_is_shown_with_how_often_and_escaped(tree):
             assert (await asked.get(BLOB)).status == 200
         page = (await asked.get("/")).body.decode()
         assert f"127.0.0.1:{port} is unavailable" in page
-        assert "times)" in page
+        assert "(3 times)" in page
+        assert "<th>without the cache, which was unavailable</th><td>3</td>" in page
         assert "0 of 1 open" in page
         ready = await asked.get("/readyz")
         assert (ready.status, json.loads(ready.body)["status"]) == (200, "degraded")
 
 
-async def test_without_redis_at_all_and_without_repositories(tmp_path):
-    (tmp_path / "a<b").mkdir()
-    options = ServeOptions(storage=(tmp_path / "a<b").as_uri(), access_log=False)
+async def test_page_and_readiness_describe_an_empty_storage(tmp_path):
+    (tmp_path / "empty").mkdir()
+    options = ServeOptions(storage=(tmp_path / "empty").as_uri(), access_log=False)
     async with by_uvicorn(make_app(options)) as url, asking(url) as asked:
         page = (await asked.get("/")).body.decode()
-        assert "this process&#x27;s memory" in page or "this process's memory" in page
-        assert "not asked for" in page
-        assert "a<b" not in page
-        assert (await asked.get("/readyz")).status == 503
+        assert "none: the cache is this process's memory" in page
+        assert "<td>not asked for</td>" in page
+        assert "there is no repository below" in page
+        ready = await asked.get("/readyz")
+        assert (ready.status, json.loads(ready.body)["status"]) == (503, "down")
 
 
-async def test_a_worker_is_told_what_was_passed_on(tree, monkeypatch):
-    monkeypatch.setenv("AIOBLOBCACHE_SERVE", "{}")
+async def test_readyz_says_down_when_storage_does_not_answer(monkeypatch):
+    """The store takes the connection, and never answers."""
+    monkeypatch.setattr(health, "_PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environment = {
+            "AWS_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        options = ServeOptions(storage="s3://bucket")
+        async with by_uvicorn(make_app(options)) as url, asking(url) as asked, asyncio.timeout(20):
+            ready = await asked.get("/readyz")
+            assert ready.status == 503
+            assert json.loads(ready.body) == {"status": "down", "storage": "no answer within 0 s", "cache": "ok"}
+            page = (await asked.get("/")).body.decode()
+            assert "no answer within 0 s" in page
+            assert (await asked.get("/healthz")).status == 200
+
+
+async def test_worker_receives_the_options_of_its_parent(tree, monkeypatch):
+    monkeypatch.setenv("AIOBLOBCACHE_SERVE", "{}")  # restored after the test: pass_on() overwrites it
     options = ServeOptions(storage=tree, cache="memory://", referrers=True)
     options.pass_on()
     assert ServeOptions.received() == options
     async with by_uvicorn(app()) as url, asking(url) as asked:
         assert (await asked.get(BLOB)).status == 200
-
-
-def test_a_line_of_the_log_is_one_of_json():
-    def line(message, **more):
-        record = logging.LogRecord("aioblobcache.x", logging.WARNING, "", 0, message, ("an argument",), None)
-        record.__dict__.update(more)
-        written = JsonLines().format(record)
-        assert "\n" not in written
-        return json.loads(written)
-
-    said = line("with %s\nand a second line")
-    assert (said["level"], said["logger"], said["message"]) == (
-        "warning",
-        "aioblobcache.x",
-        "with an argument\nand a second line",
-    )
-    assert said["time"].endswith("Z")
-    assert line("%s", request={"path": '/"\n'})["path"] == '/"\n'
-    try:
-        int("no")
-    except ValueError:
-        assert "ValueError: invalid literal" in line("%s", exc_info=sys.exc_info())["traceback"]
-
-
-def test_the_logging_is_set_up_as_the_page_says():
-    loggers = log_config()["loggers"]
-    assert loggers["aioblobcache.serve.access"]["handlers"] == ["out"]
-    assert loggers["aioblobcache"]["handlers"] == ["err"]
+        assert (await asked.get(f"/v2/{NAME}/referrers/{IMAGE.manifest.digest}")).status == 200

@@ -73,7 +73,7 @@ async def setting(tmp_path_factory):
 
 @pytest.mark.parametrize("cached", ["cold", "cached"])
 @pytest.mark.parametrize(("tag", "options"), [("oci", []), ("docker", []), ("many", ["--all"])])
-async def test_what_the_registry_stored_is_pulled_byte_for_byte(setting, tag, options, cached):
+async def test_skopeo_pulls_the_same_bytes_as_from_the_registry(setting, tag, options, cached):
     if cached == "cold":
         with Redis(port=setting.server.port) as redis:
             redis.flushall()
@@ -82,7 +82,7 @@ async def test_what_the_registry_stored_is_pulled_byte_for_byte(setting, tag, op
     assert len(got) > 3
 
 
-async def test_an_image_is_inspected_and_its_tags_are_listed(setting):
+async def test_skopeo_inspects_an_image_and_lists_its_tags(setting):
     skopeo = setting.registry.skopeo
     for options in ([], ["--raw"], ["--config"]):
         here = await skopeo.inspect(setting.served.reference(NAME, "oci"), *options)
@@ -94,7 +94,7 @@ async def test_an_image_is_inspected_and_its_tags_are_listed(setting):
     assert await skopeo.tags(f"127.0.0.1:{setting.served.port}/{NAME}") == ["docker", "many", "oci"]
 
 
-async def test_it_is_pulled_while_redis_is_stopped_and_after_it_came_back(setting):
+async def test_image_is_pulled_while_redis_is_down_and_back(setting):
     setting.server.stop()
     try:
         expected, got = await setting.both(NAME, "oci")
@@ -105,7 +105,7 @@ async def test_it_is_pulled_while_redis_is_stopped_and_after_it_came_back(settin
     assert got == expected
 
 
-async def test_it_is_pulled_while_redis_is_full_of_garbage(setting):
+async def test_image_is_pulled_while_redis_holds_garbage(setting):
     skopeo = setting.registry.skopeo
     expected = await skopeo.pull(setting.registry.reference(NAME, "oci"))  # which fails as soon as a size is wrong
     with Redis(port=setting.server.port) as redis:
@@ -124,7 +124,7 @@ async def test_it_is_pulled_while_redis_is_full_of_garbage(setting):
     assert await skopeo.pull(setting.served.reference(NAME, "oci")) == expected
 
 
-async def test_a_blob_that_is_stored_but_not_linked_there_is_unknown(setting):
+async def test_blob_without_a_link_in_the_repository_is_unknown(setting):
     layer = ELSEWHERE.layers[0]
     assert setting.served.get(f"/v2/library/elsewhere/blobs/{layer.digest}")[0] == 200
     alone = build_image([{"etc/motd": "in one repository only\n"}])
@@ -133,6 +133,6 @@ async def test_a_blob_that_is_stored_but_not_linked_there_is_unknown(setting):
     assert setting.served.get(f"/v2/{NAME}/blobs/{alone.layers[0].digest}")[0] == 404
 
 
-async def test_what_is_not_there_is_not_pulled(setting):
+async def test_pull_of_an_unknown_tag_fails(setting):
     with pytest.raises(CalledProcessError):
         await setting.registry.skopeo.pull(setting.served.reference(NAME, "nothing"))

@@ -52,7 +52,7 @@ def metrics(served):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_it_serves_and_counts_and_ends_well(tree, server, tmp_path, workers):
+def test_program_serves_counts_logs_and_ends_cleanly(tree, server, tmp_path, workers):
     served = ServeProcess(
         tmp_path / "served", tree, "--cache", server.url, "--near-cache", "100", "--workers", str(workers)
     )
@@ -64,8 +64,8 @@ def test_it_serves_and_counts_and_ends_well(tree, server, tmp_path, workers):
         assert (status, json.loads(body)) == (200, {"status": "ok", "storage": "ok", "cache": "ok"})
         counted = metrics(served)
         assert counted["registry_storage_cache_requests_total"] == 20
-        assert counted["registry_storage_cache_hits_total"] >= 20 - workers
-        assert counted["aioblobcache_lanes_open"] >= 1
+        assert counted["registry_storage_cache_hits_total"] == 19  # the workers share what the first request filled
+        assert 1 <= counted["aioblobcache_lanes_open"] <= workers
         assert served.end() == 0
     lines = served.lines()
     requests = [line for line in lines if line["logger"] == "aioblobcache.serve.access"]
@@ -76,7 +76,7 @@ def test_it_serves_and_counts_and_ends_well(tree, server, tmp_path, workers):
     assert all(line["level"] == "info" for line in lines)
 
 
-def test_what_a_worker_that_was_killed_had_open_is_not_counted(tree, server, tmp_path):
+def test_connections_of_a_killed_worker_are_not_counted(tree, server, tmp_path):
     served = ServeProcess(tmp_path / "served", tree, "--cache", server.url, "--workers", "2")
 
     def lanes_open():
@@ -95,7 +95,7 @@ def test_what_a_worker_that_was_killed_had_open_is_not_counted(tree, server, tmp
         assert served.end() == 0
 
 
-def test_a_bucket_is_served_by_what_the_environment_says_of_it(server, tmp_path, monkeypatch):
+def test_bucket_is_served_with_credentials_from_the_environment(server, tmp_path, monkeypatch):
     with S3Server() as s3:
         bucket = s3.make_bucket()
         anyio.run(store, RegistryStorage(s3.open(bucket), "registry"))
@@ -124,7 +124,7 @@ def test_a_bucket_is_served_by_what_the_environment_says_of_it(server, tmp_path,
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_answer_that_is_under_way_is_finished_before_the_end(tree, tmp_path, workers):
+def test_response_under_way_finishes_before_shutdown(tree, tmp_path, workers):
     large = anyio.run(store_blob, RegistryStorage(LocalStore(tree)), bytes(64 * 1024 * 1024))
     served = ServeProcess(tmp_path / "served", tree, "--workers", str(workers))
     with running(served), socket.create_connection(("127.0.0.1", served.port)) as connection:
@@ -141,7 +141,7 @@ def test_an_answer_that_is_under_way_is_finished_before_the_end(tree, tmp_path, 
     assert ended == [0]
 
 
-def test_a_large_blob_is_never_whole_in_memory(tree, tmp_path):
+def test_large_blob_is_never_whole_in_memory(tree, tmp_path):
     large = anyio.run(store_blob, RegistryStorage(LocalStore(tree)), bytes(256 * 1024 * 1024))
     served = ServeProcess(tmp_path / "served", tree)
     with running(served):
@@ -160,7 +160,7 @@ def test_a_large_blob_is_never_whole_in_memory(tree, tmp_path):
     assert most - before < 32 * 1024 * 1024
 
 
-def test_a_client_that_goes_away_ends_the_reading(tree, tmp_path):
+def test_leaving_client_closes_the_blob_file(tree, tmp_path):
     storage = RegistryStorage(LocalStore(tree))
     large = anyio.run(store_blob, storage, b"the beginning of a blob that takes long to read to its end")
     os.truncate(tree / storage.layout.data(large.digest), 64 * 1024**3)  # nearly nothing of it on the disk
@@ -179,7 +179,7 @@ def test_a_client_that_goes_away_ends_the_reading(tree, tmp_path):
         assert served.get("/healthz")[0] == 200
 
 
-def test_redis_that_is_down_is_said_and_is_no_reason_not_to_be_ready(tree, tmp_path):
+def test_program_stays_ready_and_reports_redis_as_down(tree, tmp_path):
     port = free_port()
     served = ServeProcess(tmp_path / "served", tree, "--cache", f"redis://:hush-hush@127.0.0.1:{port}")
     with running(served):
@@ -188,14 +188,14 @@ def test_redis_that_is_down_is_said_and_is_no_reason_not_to_be_ready(tree, tmp_p
         said = json.loads(body)
         assert (status, said["status"], said["storage"]) == (200, "degraded", "ok")
         assert str(port) in said["cache"]
-        assert metrics(served)["registry_storage_cache_errors_total"] >= 1
+        assert metrics(served)["registry_storage_cache_errors_total"] == 1
         assert "hush-hush" not in served.get("/")[1].decode() + body.decode()
     assert "hush-hush" not in served.log()
     said = [line["message"] for line in served.lines() if line["logger"] == "aioblobcache.readthrough"]
     assert len(said) == 1
 
 
-def test_storage_that_is_not_there_is_said_and_a_reason_not_to_be_ready(tmp_path):
+def test_program_is_not_ready_without_repositories(tmp_path):
     (tmp_path / "empty").mkdir()
     served = ServeProcess(tmp_path / "served", tmp_path / "empty")
     with running(served):
@@ -205,7 +205,7 @@ def test_storage_that_is_not_there_is_said_and_a_reason_not_to_be_ready(tmp_path
         assert served.get("/healthz")[0] == 200
 
 
-def test_a_cache_of_its_own_ends_with_it(tree, tmp_path):
+def test_embedded_cache_stops_with_the_program(tree, tmp_path):
     served = ServeProcess(tmp_path / "served", tree, "--cache", "embedded")
     with running(served):
         served.get(f"{V2}/blobs/{LAYER.digest}")
@@ -232,7 +232,7 @@ def test_a_cache_of_its_own_ends_with_it(tree, tmp_path):
         (["{tree}", "--cache", "redis://x", "--near-cache", "1", "--max-staleness", "0.001"], "max_staleness"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_one_line(tree, arguments, said):
+def test_unusable_arguments_are_reported_in_one_line(tree, arguments, said):
     done = run("serve", *(argument.format(tree=tree.as_uri()) for argument in arguments))
     assert done.returncode == 2
     assert said in done.stderr
@@ -240,12 +240,12 @@ def test_what_cannot_be_used_is_said_in_one_line(tree, arguments, said):
     assert "hush" not in done.stderr
 
 
-def test_the_cache_may_come_by_the_environment(tree):
+def test_cache_url_is_read_from_the_environment(tree):
     done = run("serve", tree.as_uri(), AIOBLOBCACHE_URL="gopher://x")
     assert (done.returncode, "gopher" in done.stderr) == (2, True)
 
 
-def test_the_demo_goes_on_as_a_registry(tmp_path):
+def test_demo_continues_as_a_registry(tmp_path):
     served = ServingProcess(tmp_path, "demo", "--serve")
     with running(served):
         assert json.loads(served.get("/v2/library/demo/tags/list")[1])["tags"] == ["latest"]
@@ -263,11 +263,11 @@ def test_the_demo_goes_on_as_a_registry(tmp_path):
         ("a.b:1", ("a.b", 1)),
     ],
 )
-def test_an_address_to_listen_on(text, address):
+def test_listen_address_is_parsed(text, address):
     assert listen_address(text) == address
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", "host:x", "host:65536", "::1:80", "host:٣"])
-def test_what_is_no_address_is_refused(text):
+def test_invalid_listen_address_is_refused(text):
     with pytest.raises(ConfigurationError, match="HOST:PORT"):
         listen_address(text)

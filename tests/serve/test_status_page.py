@@ -62,7 +62,7 @@ def browser(tmp_path):
     return Browser(tmp_path)
 
 
-def test_the_page_shows_how_redis_goes_and_comes_back(browser, tmp_path):
+def test_status_page_shows_redis_stopping_and_returning(browser, tmp_path):
     server = RedisServer(VALKEY, tmp_path)
     anyio.run(store, RegistryStorage(LocalStore(tmp_path / "tree", mkdir=True)))
     served = ServeProcess(tmp_path / "served", tmp_path / "tree", "--cache", server.url, "--near-cache", "100")

@@ -95,6 +95,11 @@ class Registry(Server):
         """Remove the data that no manifest refers to: links, and the cache, are left as they are."""
         await anyio.run_process([self._program, "garbage-collect", str(self.config)])
 
+    def reset(self, folder: Path) -> None:
+        """Empty the storage, and forget what the client learned; the process keeps nothing but connections."""
+        shutil.rmtree(self.root / "docker", ignore_errors=True)
+        self.skopeo = Skopeo(folder)
+
     def lose_storage(self) -> None:
         """Remove all that is stored: whatever is answered from now on comes from the cache."""
         shutil.rmtree(self.root / "docker")

@@ -39,7 +39,8 @@ class ServingProcess(Server):
             with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as response:
                 return response.status, response.read()
         except urllib.error.HTTPError as error:
-            return error.code, error.read()
+            with error:
+                return error.code, error.read()
 
     def lines(self) -> list[dict[str, Any]]:
         """What it has logged: each line is JSON."""
