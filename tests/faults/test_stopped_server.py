@@ -44,7 +44,9 @@ async def in_waves(calls, size=500):
 def assert_in_time(times):
     assert len(times) == len(CALLERS)
     assert max(had for _, had in times) <= TIMEOUT + GRACE
-    assert min(by_wall for by_wall, _ in times) > TIMEOUT / 2  # nor given up as soon as asked
+    # Nor is the server given up at once. Those who asked later than the first may fail earlier: with its deadline the
+    # connection is dropped.
+    assert times[0][0] > TIMEOUT / 2
 
 
 async def until_all_are_known(cache):

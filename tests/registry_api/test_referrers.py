@@ -13,6 +13,7 @@ from aioblobcache import StorageError
 from aioblobcache.media_types import OCI_INDEX, OCI_MANIFEST
 from aioblobcache.registry_api import referrers as module
 from aioblobcache.registry_api.referrers import Referrers
+from tests.support.internals import count_scans, remembered_failure
 from tests.support.registry_content import (
     IMAGE,
     LAYER,
@@ -110,15 +111,7 @@ async def test_referrers_too_large_to_list_are_unsupported(client, monkeypatch):
 @pytest.fixture
 def scanned(monkeypatch):
     """The repositories whose manifests have been read, each time they were."""
-    names = []
-    original = Referrers._read
-
-    async def noted(self, name):
-        names.append(name)
-        return await original(self, name)
-
-    monkeypatch.setattr(Referrers, "_read", noted)
-    return names
+    return count_scans(monkeypatch, Referrers)
 
 
 async def test_manifests_are_read_once_for_many_requests(framework, registry, signed, scanned):
@@ -164,7 +157,7 @@ async def test_failed_scan_is_not_repeated_for_each_request(registry, storage, s
         with pytest.raises(StorageError):
             await referrers.of(NAME, MANIFEST.digest)
     assert scans == [NAME]
-    assert len(traceback.extract_tb(referrers._failures[NAME][1].__traceback__)) < 8  # it does not grow
+    assert len(traceback.extract_tb(remembered_failure(referrers, NAME).__traceback__)) < 8  # it does not grow
     monkeypatch.setattr("aioblobcache.registry_api.referrers._FAILURE_STANDS", 0.0)
     with pytest.raises(StorageError):
         await referrers.of(NAME, MANIFEST.digest)

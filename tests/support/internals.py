@@ -128,3 +128,21 @@ def set_limits(monkeypatch: Any, module: Any, **limits: float) -> None:
     """Replace a module's private limits, each named without its underscore, for one test."""
     for name, limit in limits.items():
         monkeypatch.setattr(module, f"_{name}", limit)
+
+
+def count_scans(monkeypatch: Any, referrers: type) -> list[str]:
+    """Return a list that grows by the name of each repository whose manifests a referrers index reads."""
+    names: list[str] = []
+    original = referrers._read  # type: ignore[attr-defined]
+
+    async def noted(self: Any, name: str) -> Any:
+        names.append(name)
+        return await original(self, name)
+
+    monkeypatch.setattr(referrers, "_read", noted)
+    return names
+
+
+def remembered_failure(referrers: Any, name: str) -> BaseException:
+    """The failure of the last scan of a repository."""
+    return referrers._failures[name][1]
