@@ -1,4 +1,4 @@
-"""What is done in environments of its own: ``nox -s compat``, ``nox -s package``, ``nox -s fuzz -- SECONDS``."""
+"""What is done in environments of its own: ``nox -s compat``, ``package``, ``fuzz -- SECONDS``, ``mutants``."""
 
 from __future__ import annotations
 
@@ -76,3 +76,10 @@ def fuzz(session: nox.Session) -> None:
     """Look for inputs that break a parser, for so many seconds (600)."""
     session.install("-e", ".[fuzz,test]")
     session.run("python", "-m", "tests.fuzz", *session.posargs or ["600"])
+
+
+@nox.session(python=PYTHONS[:1])
+def mutants(session: nox.Session) -> None:
+    """Check that the tests notice changes to the library, one at a time: ``-- --target near-cache --sample 40``."""
+    session.install("-q", "-e", ".[test]")
+    session.run("python", "-m", "tests.mutation", *session.posargs)
