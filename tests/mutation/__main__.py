@@ -26,8 +26,9 @@ from tests.mutation.selection import REPOSITORY, Selection, measure
 
 HERE = Path(__file__).parent
 
-MIN_TIMEOUT_SECONDS = 15.0
 TIMEOUT_FACTOR = 4.0
+MAX_TEST_SECONDS = 300.0
+PROGRESS_MUTANTS = 20
 
 
 @attrs.frozen
@@ -96,26 +97,29 @@ class Session:
             survivors = read_survivors(options.only_survivors)
             mutants = [mutant for mutant in mutants if mutant.key in survivors]
         print(f"{target.name}: {len(mutants)} mutants, {len(selection.seconds)} tests", flush=True)
-        self._check_original(selection)
+        startup_seconds = self._check_original(selection)
         plans: list[Plan] = []
         for mutant in mutants:
             tests = selection.tests_of(mutant, target.called_from)
             if tests:
-                plans.append(self._plan(selection, mutant, tests))
+                chosen, seconds = selection.choose(tests, options.max_tests, options.max_seconds)
+                timeout = max(options.min_timeout, TIMEOUT_FACTOR * (seconds + startup_seconds))
+                plans.append(Plan(mutant, chosen, timeout))
             else:
                 yield self._finding(target, mutant, Result(SURVIVED, "no test runs the line"))
-        for plan, result in self.runner.run(plans):
+        for done, (plan, result) in enumerate(self.runner.run(plans), start=1):
             assert plan.mutant is not None
+            if done % PROGRESS_MUTANTS == 0:
+                print(f"{target.name}: {done} of {len(plans)}", flush=True)
             yield self._finding(target, plan.mutant, result)
 
-    def _plan(self, selection: Selection, mutant: Mutant | None, tests: set[str]) -> Plan:
-        chosen, seconds = selection.choose(tests, self.options.max_tests, self.options.max_seconds)
-        return Plan(mutant, chosen, max(MIN_TIMEOUT_SECONDS, TIMEOUT_FACTOR * seconds))
-
-    def _check_original(self, selection: Selection) -> None:
-        for _, result in self.runner.run([self._plan(selection, None, set(selection.seconds))]):
-            if result.outcome != SURVIVED:
-                raise RuntimeError(f"tests fail without a mutant: {result.noticed_by}\n{result.output[-4000:]}")
+    def _check_original(self, selection: Selection) -> float:
+        """Run tests without a mutant; return the seconds that a process needs beside those of its tests."""
+        tests, seconds = selection.choose(selection.seconds, self.options.max_tests, self.options.max_seconds)
+        ((_, result),) = self.runner.run([Plan(None, tests, MAX_TEST_SECONDS)])
+        if result.outcome != SURVIVED:
+            raise RuntimeError(f"tests fail without a mutant: {result.noticed_by}\n{result.output[-4000:]}")
+        return max(0.0, result.seconds - seconds)
 
     def _finding(self, target: Target, mutant: Mutant, result: Result) -> Finding:
         reason = next((entry.reason for entry in self.accepted if entry.matches(mutant)), "")
@@ -134,6 +138,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="write the results")
     add("--max-tests", type=int, default=100, metavar="N", help="tests run for a mutant")
     add("--max-seconds", type=float, default=20.0, metavar="S", help="measured time of the tests run for a mutant")
+    add("--min-timeout", type=float, default=15.0, metavar="S", help="least time that a mutant has, in seconds")
     add("--root", type=Path, default=REPOSITORY, help="the project")
     add("--targets", type=Path, default=HERE / "targets.toml", metavar="FILE", help="the table of targets")
     add("--accepted", type=Path, default=HERE / "accepted.toml", metavar="FILE", help="the reviewed survivors")

@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,8 +62,12 @@ class Result:
 
 
 def preload(modules: Iterable[str]) -> None:
-    """Import modules that the tests use, so that no test process has to; those not installed are passed over."""
-    for module in modules:
+    """Import pytest's plugins and modules that the tests use, so that no test process has to.
+
+    Modules that are not installed are passed over.
+    """
+    plugins = [plugin.module for plugin in entry_points(group="pytest11")]
+    for module in [*plugins, *modules]:
         with suppress(ImportError):
             importlib.import_module(module)
 

@@ -117,8 +117,8 @@ def _run_under_coverage(root: Path, path: str, jobs: int) -> dict[str, Any]:
             "HYPOTHESIS_STORAGE_DIRECTORY": str(Path(folder, "hypothesis")),
             DURATIONS_FILE: str(durations),
         }
-        options = ["-q", "-p", "tests.mutation.hooks", "-p", "no:randomly", "-p", "no:cacheprovider", "-n", str(jobs)]
-        options += ["-m", MARKS, "--hypothesis-seed=0", f"--basetemp={folder}/tmp"]
+        options = ["-q", "-p", "tests.mutation.hooks", "-p", "no:randomly", "-p", "no:cacheprovider"]
+        options += ["-n", str(jobs if jobs > 1 else 0), "-m", MARKS, "--hypothesis-seed=0", f"--basetemp={folder}/tmp"]
         options += [f"--cov={sources}", "--cov-branch", "--cov-context=test", "--cov-report="]
         command = [sys.executable, "-m", "pytest", *options, path]
         done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=False)
