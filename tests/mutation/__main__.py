@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import tomllib
@@ -158,6 +159,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"unknown targets: {', '.join(sorted(unknown))}; there are: {', '.join(targets)}", file=sys.stderr)
         return 2
     preload(modules)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that processes are ended and folders removed
     print(f"seed {options.seed}", flush=True)
     findings: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import compileall
 import ctypes
+import gc
 import importlib
 import importlib.util
 import json
@@ -70,6 +71,8 @@ def preload(modules: Iterable[str]) -> None:
     for module in [*plugins, *modules]:
         with suppress(ImportError):
             importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # pytest collects garbage several times, and would look at every object of these modules
 
 
 class Runner:
