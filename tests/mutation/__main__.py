@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -28,7 +28,6 @@ from tests.mutation.selection import REPOSITORY, Selection, measure
 HERE = Path(__file__).parent
 
 TIMEOUT_FACTOR = 4.0
-MAX_TEST_SECONDS = 300.0
 PROGRESS_MUTANTS = 20
 
 
@@ -98,14 +97,12 @@ class Session:
             survivors = read_survivors(options.only_survivors)
             mutants = [mutant for mutant in mutants if mutant.key in survivors]
         print(f"{target.name}: {len(mutants)} mutants, {len(selection.seconds)} tests", flush=True)
-        startup_seconds = self._check_original(selection)
+        self._check_original(selection)
         plans: list[Plan] = []
         for mutant in mutants:
             tests = selection.tests_of(mutant, target.called_from)
             if tests:
-                chosen, seconds = selection.choose(tests, options.max_tests, options.max_seconds)
-                timeout = max(options.min_timeout, TIMEOUT_FACTOR * (seconds + startup_seconds))
-                plans.append(Plan(mutant, chosen, timeout))
+                plans.append(self._plan(selection, mutant, tests))
             else:
                 yield self._finding(target, mutant, Result(SURVIVED, "no test runs the line"))
         for done, (plan, result) in enumerate(self.runner.run(plans), start=1):
@@ -114,13 +111,19 @@ class Session:
                 print(f"{target.name}: {done} of {len(plans)}", flush=True)
             yield self._finding(target, plan.mutant, result)
 
-    def _check_original(self, selection: Selection) -> float:
-        """Run tests without a mutant; return the seconds that a process needs beside those of its tests."""
-        tests, seconds = selection.choose(selection.seconds, self.options.max_tests, self.options.max_seconds)
-        ((_, result),) = self.runner.run([Plan(None, tests, MAX_TEST_SECONDS)])
+    def _plan(self, selection: Selection, mutant: Mutant | None, tests: Iterable[str]) -> Plan:
+        least = self.options.min_timeout
+        chosen = selection.choose(tests, self.options.max_tests, self.options.max_seconds)
+        return Plan(mutant, {test: max(least, TIMEOUT_FACTOR * selection.seconds[test]) for test in chosen})
+
+    def _check_original(self, selection: Selection) -> None:
+        """Run tests without a mutant.
+
+        :raises RuntimeError: they do not pass.
+        """
+        ((_, result),) = self.runner.run([self._plan(selection, None, selection.seconds)])
         if result.outcome != SURVIVED:
             raise RuntimeError(f"tests fail without a mutant: {result.noticed_by}\n{result.output[-4000:]}")
-        return max(0.0, result.seconds - seconds)
 
     def _finding(self, target: Target, mutant: Mutant, result: Result) -> Finding:
         reason = next((entry.reason for entry in self.accepted if entry.matches(mutant)), "")
@@ -139,7 +142,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="write the results")
     add("--max-tests", type=int, default=100, metavar="N", help="tests run for a mutant")
     add("--max-seconds", type=float, default=20.0, metavar="S", help="measured time of the tests run for a mutant")
-    add("--min-timeout", type=float, default=15.0, metavar="S", help="least time that a mutant has, in seconds")
+    add("--min-timeout", type=float, default=15.0, metavar="S", help="least time that a test has, in seconds")
     add("--root", type=Path, default=REPOSITORY, help="the project")
     add("--targets", type=Path, default=HERE / "targets.toml", metavar="FILE", help="the table of targets")
     add("--accepted", type=Path, default=HERE / "accepted.toml", metavar="FILE", help="the reviewed survivors")

@@ -1,11 +1,11 @@
-"""pytest plugins: one notes how long each test takes, one runs chosen tests and notes which fails."""
+"""pytest plugins: one notes how long each test takes, one runs chosen tests and says what becomes of them."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -41,16 +41,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class ChosenTests:
-    """Runs only the tests with these node ids, in this order, and writes the name of the first that fails."""
+    """Runs only the tests with these node ids, in this order.
 
-    def __init__(self, tests: Sequence[str], failed: Path) -> None:
-        self._order = {test: place for place, test in enumerate(tests)}
+    It writes to the pipe ``progress`` the seconds that each test has and its name, when the test starts, and to the
+    file ``failed`` the name of the first test that fails.
+    """
+
+    def __init__(self, limits: Mapping[str, float], progress: int, failed: Path) -> None:
+        self._limits = limits
+        self._order = {test: place for place, test in enumerate(limits)}
+        self._progress = progress
         self._failed = failed
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if item.nodeid in self._order]
         items.sort(key=lambda item: self._order[item.nodeid])
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        os.write(self._progress, f"{self._limits[nodeid]} {nodeid}\n".encode())
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

@@ -1,8 +1,9 @@
 """Runs tests against mutants. Each mutant has a process of its own, forked from one that has imported the libraries.
 
 The parent imports what the tests need from others, but not the library, and forks a supervisor for each mutant. The
-supervisor forks the process that runs pytest, ends it when its time is over, and ends every process that the tests have
-left behind. Each of the parallel jobs has a copy of the sources, into which the mutant is written: the tests, the
+supervisor forks a process that runs pytest, first for the tests of one file, since most mutants are noticed by those,
+and then for the others. It ends the process when a test's time is over, and every process that tests have left behind.
+Each of the parallel jobs has a copy of the sources, into which the mutant is written: the tests, the
 programs that they start, and whatever reads the scripts all find it there.
 """
 
@@ -22,7 +23,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -40,6 +41,7 @@ __all__ = ["NOTICED", "SURVIVED", "TIMEOUT", "Plan", "Result", "Runner", "preloa
 NOTICED, SURVIVED, TIMEOUT = "noticed", "survived", "timeout"
 
 _PR_SET_CHILD_SUBREAPER = 36
+_MAX_STARTUP_SECONDS = 120.0
 _MAX_MEMORY_BYTES = 8 << 30  # a mutant may allocate without end
 
 
@@ -48,8 +50,7 @@ class Plan:
     """A mutant and the tests to run; without a mutant, the tests run on the original."""
 
     mutant: Mutant | None
-    tests: Sequence[str]
-    timeout: float  # seconds
+    limits: Mapping[str, float]  # seconds by test, in the order to run them
 
 
 @attrs.frozen
@@ -149,26 +150,37 @@ class _Slot:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         began = time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            _exit_with(self._run_tests, plan.tests)
-        try:
-            in_time, _, _ = select.select([os.pidfd_open(pid)], [], [], plan.timeout)
-            if in_time:
-                status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        finally:
-            _end_children()
-        written = self._failed.read_text() if self._failed.exists() else "pytest itself"
-        if not in_time:
-            result = {"outcome": TIMEOUT, "noticed_by": f"no end after {plan.timeout:.0f} s"}
-        elif status == pytest.ExitCode.OK:
-            result = {"outcome": SURVIVED}
-        else:
-            result = {"outcome": NOTICED, "noticed_by": written}
+        result: dict[str, Any] = {"outcome": SURVIVED}
+        first_file = next(iter(plan.limits)).partition("::")[0]
+        for is_first in (True, False):
+            limits = {t: limit for t, limit in plan.limits.items() if (t.partition("::")[0] == first_file) is is_first}
+            if limits and result["outcome"] == SURVIVED:
+                result = self._fork_tests(limits)
         self._result.write_text(json.dumps({**result, "seconds": round(time.monotonic() - began, 3)}))
         return 0
 
-    def _run_tests(self, tests: Sequence[str]) -> int:
+    def _fork_tests(self, limits: Mapping[str, float]) -> dict[str, Any]:
+        progress, end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _exit_with(self._run_tests, limits, end)
+        os.close(end)
+        try:
+            late = _wait(pid, progress)
+            if late is not None:
+                return {"outcome": TIMEOUT, "noticed_by": late}
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        finally:
+            os.close(progress)
+            _end_children()
+        if status == pytest.ExitCode.OK:
+            return {"outcome": SURVIVED}
+        return {
+            "outcome": NOTICED,
+            "noticed_by": self._failed.read_text() if self._failed.exists() else "pytest itself",
+        }
+
+    def _run_tests(self, limits: Mapping[str, float], progress: int) -> int:
         os.setsid()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         output = os.open(self._output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -183,8 +195,8 @@ class _Slot:
         options = ["-x", "-q", "-p", "no:randomly", "-n", "0", "-p", "no:cacheprovider", "-p", "no:cov", "-m", MARKS]
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "--hypothesis-seed=0"]
         options += [f"--basetemp={self._folder}/tmp", f"--rootdir={self._root}"]
-        files = dict.fromkeys(test.partition("::")[0] for test in tests)
-        return pytest.main([*options, *files], plugins=[ChosenTests(tests, self._failed)])
+        files = dict.fromkeys(test.partition("::")[0] for test in limits)
+        return pytest.main([*options, *files], plugins=[ChosenTests(limits, progress, self._failed)])
 
 
 def _let_hypothesis_fail_fast() -> None:
@@ -197,11 +209,33 @@ def _let_hypothesis_fail_fast() -> None:
         settings.load_profile("mutation")
 
 
-def _exit_with(function: Any, argument: Any) -> NoReturn:
+def _wait(pid: int, progress: int) -> str | None:
+    """Wait for the end of a process that reports the test it begins; return the test whose time is over, if any."""
+    process = os.pidfd_open(pid)
+    test, limit, began = "the start of pytest", _MAX_STARTUP_SECONDS, time.monotonic()
+    watched = [process, progress]
+    try:
+        while True:
+            ready, _, _ = select.select(watched, [], [], max(0.0, began + limit - time.monotonic()))
+            if process in ready:
+                return None
+            if not ready:
+                return f"{test} (no end after {limit:.0f} s)"
+            lines = os.read(progress, 1 << 16).decode().splitlines()
+            if not lines:  # closed: the process is about to end
+                watched.remove(progress)
+                continue
+            seconds, _, test = lines[-1].partition(" ")
+            limit, began = float(seconds), time.monotonic()
+    finally:
+        os.close(process)
+
+
+def _exit_with(function: Any, *arguments: Any) -> NoReturn:
     """Run a function in a forked process, which ends with it and never returns to the parent's code."""
     status = 70
     try:
-        status = int(function(argument))
+        status = int(function(*arguments))
     except KeyboardInterrupt:
         status = 130
     except BaseException:

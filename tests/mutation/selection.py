@@ -65,8 +65,8 @@ class Selection:
             tests = set().union(*(run_by for one in callers for run_by in one.values()))
         return tests & self.seconds.keys()
 
-    def choose(self, tests: Iterable[str], max_tests: int, max_seconds: float) -> tuple[list[str], float]:
-        """Return the tests to run, in order, and their time.
+    def choose(self, tests: Iterable[str], max_tests: int, max_seconds: float) -> list[str]:
+        """Return the tests to run, in order.
 
         The fastest come first, and one case of each parametrized test before the second of any. Tests of one file
         stay together, since they share fixtures.
@@ -84,7 +84,7 @@ class Selection:
                 break
             total += seconds
             chosen[test.partition("::")[0]].append(test)
-        return [test for file in chosen.values() for test in file], total
+        return [test for file in chosen.values() for test in file]
 
 
 def measure(root: Path, path: str, cache: Path, jobs: int) -> dict[str, Any]:
