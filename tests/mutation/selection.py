@@ -118,14 +118,19 @@ def _run_under_coverage(root: Path, path: str, jobs: int) -> dict[str, Any]:
             DURATIONS_FILE: str(durations),
         }
         options = ["-q", "-p", "tests.mutation.hooks", "-p", "no:randomly", "-p", "no:cacheprovider"]
-        options += ["-n", str(jobs if jobs > 1 else 0), "-m", MARKS, "--hypothesis-seed=0", f"--basetemp={folder}/tmp"]
+        # With --dist, pytest-cov waits for the contexts of workers.
+        options += ["-n", str(jobs)] if jobs > 1 else ["-n", "0", "--dist", "no"]
+        options += ["-m", MARKS, "--hypothesis-seed=0", f"--basetemp={folder}/tmp"]
         options += [f"--cov={sources}", "--cov-branch", "--cov-context=test", "--cov-report="]
         command = [sys.executable, "-m", "pytest", *options, path]
         done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1):  # some tests may fail: those are left out
             raise RuntimeError(f"the tests of {path} could not be run:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
         seconds: dict[str, float | None] = json.loads(durations.read_text())
-        return {"seconds": seconds, "lines": _lines(data_file, sources, list(seconds))}
+        lines = _lines(data_file, sources, list(seconds))
+        if not any(tests for module in lines.values() for tests in module.values()):
+            raise RuntimeError(f"coverage does not know which lines the tests of {path} run")
+        return {"seconds": seconds, "lines": lines}
 
 
 def _lines(data_file: Path, sources: Path, tests: Sequence[str]) -> dict[str, dict[int, list[int]]]:
