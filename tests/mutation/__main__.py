@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -74,6 +75,20 @@ def mutants_of(root: Path, target: Target, sample: int | None, seed: int) -> lis
     return found
 
 
+def callers_of(root: Path, target: Target, module: str) -> dict[str, list[int]]:
+    """Return the lines that call a script: those that name it (``LINK`` for ``link.lua``), or all if none does."""
+    if not module.endswith(".lua"):
+        return {}
+    name = re.compile(rf"\b{Path(module).stem.upper()}\b")
+    named: dict[str, list[int]] = {}
+    every: dict[str, list[int]] = {}
+    for caller in target.called_from:
+        lines = (root / "src" / caller).read_text().splitlines()
+        every[caller] = [*range(1, len(lines) + 1)]
+        named[caller] = [number for number, line in enumerate(lines, start=1) if name.search(line)]
+    return named if any(named.values()) else every
+
+
 @attrs.frozen
 class Session:
     """One run of the command."""
@@ -100,7 +115,7 @@ class Session:
         self._check_original(selection)
         plans: list[Plan] = []
         for mutant in mutants:
-            tests = selection.tests_of(mutant, target.called_from)
+            tests = selection.tests_of(mutant, callers_of(options.root, target, mutant.module))
             if tests:
                 plans.append(self._plan(selection, mutant, tests))
             else:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,11 @@ class Selection:
             for line, indexes in lines.items():
                 self.tests_of_line[module][int(line)].update(tests[index] for index in indexes)
 
-    def tests_of(self, mutant: Mutant, called_from: Sequence[str]) -> set[str]:
+    def tests_of(self, mutant: Mutant, callers: Mapping[str, Sequence[int]]) -> set[str]:
         """Return the tests that run the mutated lines.
 
-        For what runs at the module's import: the tests that run its uses, else all that run the module, or those that
-        call it if the module is a script.
+        For what runs at the module's import: the tests that run its uses, else all that run the module. For a script,
+        whose lines coverage does not see: the tests that run the lines of ``callers``.
         """
         lines = self.tests_of_line.get(mutant.module, {})
         of_lines = [lines[line] for line in mutant.lines if lines.get(line)]
@@ -60,9 +60,12 @@ class Selection:
             tests = next(iter(of_lines), set())
         elif of_lines:
             tests = set().union(*of_lines)
+        elif callers:
+            tests = set().union(
+                *(self.tests_of_line.get(module, {}).get(line, ()) for module, own in callers.items() for line in own)
+            )
         else:
-            callers = [self.tests_of_line.get(module, {}) for module in (mutant.module, *called_from)]
-            tests = set().union(*(run_by for one in callers for run_by in one.values()))
+            tests = set().union(*lines.values())
         return tests & self.seconds.keys()
 
     def choose(self, tests: Iterable[str], max_tests: int, max_seconds: float) -> list[str]:
