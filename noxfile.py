@@ -98,3 +98,10 @@ def fuzz(session: nox.Session) -> None:
     """Look for inputs that break a parser, for so many seconds (600)."""
     session.install("-e", ".[fuzz,test]")
     session.run("python", "-m", "tests.fuzz", *session.posargs or ["600"])
+
+
+@nox.session(python=PYTHONS[:1])
+def mutants(session: nox.Session) -> None:
+    """Check that the tests notice changes to the library, one at a time: ``-- --target near-cache --sample 40``."""
+    session.install("-q", "-e", ".[test]")
+    session.run("python", "-m", "tests.mutation", *session.posargs)
