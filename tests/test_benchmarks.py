@@ -78,6 +78,11 @@ def loaded(tmp_path_factory):
 slow = pytest.mark.slow
 
 
+def slow_by_itself(test):
+    """Mark a test that shares nothing with others here, so that another worker may run it."""
+    return pytest.mark.slow(pytest.mark.xdist_group(test.__name__)(test))
+
+
 @pytest.fixture(params=[OURS, *(pytest.param(name, marks=slow) for name in PEERS if name != OURS)])
 def peer(request, loaded):
     if request.param.startswith("Distribution"):
@@ -213,7 +218,7 @@ def test_a_known_blob_that_should_be_unknown_fails_the_run(peer, loaded):
             client.srem(membership, popular.absent)
 
 
-@slow
+@slow_by_itself
 def test_a_run_is_recorded_shown_and_made_into_a_page(tmp_path):
     said = []
     peers = [OURS, "redis-py pipeline"]
@@ -252,7 +257,7 @@ def benchmarks(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
 
 
-@slow
+@slow_by_itself
 def test_the_quick_run_prints_the_ratios(tmp_path):
     output = tmp_path / "results.json"
     peers = ["--peers", OURS, "redis-py pipeline", "--callers", "16"]
@@ -276,7 +281,7 @@ def test_the_page_and_readme_match_the_recorded_results():
     assert readme == with_summary(readme, all_kept.runs)
 
 
-@slow
+@slow_by_itself
 def test_a_missing_peer_is_skipped_with_its_install_command(monkeypatch):
     monkeypatch.setattr("benchmarks.peers.distribution.shutil.which", lambda _: None)
     monkeypatch.setattr("benchmarks.ceiling.shutil.which", lambda _: None)
@@ -289,7 +294,7 @@ def test_a_missing_peer_is_skipped_with_its_install_command(monkeypatch):
     assert said[1] == "without the server's ceiling: apt-get install redis-tools"
 
 
-@slow
+@slow_by_itself
 def test_every_registry_is_pulled_from(tmp_path):
     for program in ("wrk", "docker-registry"):
         require_program(program)
@@ -308,7 +313,7 @@ def test_every_registry_is_pulled_from(tmp_path):
     assert tmp_path.joinpath("picture.png").read_bytes().startswith(b"\x89PNG")
 
 
-@slow
+@slow_by_itself
 def test_every_layer_is_measured(tmp_path):
     said = []
     layers = measure_layers(2, 0.2, said.append)
@@ -392,7 +397,7 @@ def test_a_tree_without_disk_space_is_not_started(tmp_path):
         require_room(tmp_path, 10**18)
 
 
-@slow
+@slow_by_itself
 def test_upkeep_is_measured_and_shown(tmp_path):
     said = []
     folder = tmp_path / "tree"
