@@ -57,5 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Spare the collector what lives as long as the process: it would take a tenth of a second at any moment."""
+    import hypothesis  # noqa: F401 - on import it looks for referrers, and a frozen object shows none
+
     gc.collect()
     gc.freeze()
