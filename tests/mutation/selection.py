@@ -71,18 +71,19 @@ class Selection:
     def choose(self, tests: Iterable[str], max_tests: int, max_seconds: float) -> list[str]:
         """Return the tests to run, in order.
 
-        The fastest come first, and one case of each parametrized test before the second of any. Tests of one file
-        stay together, since they share fixtures.
+        The fastest come first; further cases of a parametrized test count as slower, the more there are before them.
+        Tests of one file stay together, since they share fixtures.
         """
         cases: Counter[str] = Counter()
-        ranked: list[tuple[int, float, str]] = []
+        ranked: list[tuple[float, str]] = []
         for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
             function = test.partition("[")[0]
-            ranked.append((cases[function], self.seconds[test], test))
             cases[function] += 1
+            ranked.append((self.seconds[test] * cases[function], test))
         chosen: dict[str, list[str]] = defaultdict(list)
         total = 0.0
-        for _, seconds, test in sorted(ranked)[:max_tests]:
+        for _, test in sorted(ranked)[:max_tests]:
+            seconds = self.seconds[test]
             if total and total + seconds > max_seconds:
                 break
             total += seconds

@@ -133,10 +133,12 @@ def test_a_lua_statement_has_these_mutants(statement, expected):
     assert changes(lua_mutants(SourceFile("script.lua", text.encode()))) == sorted(expected)
 
 
-def test_the_fastest_tests_run_first_and_one_case_of_each():
-    selection = Selection(seconds={"a.py::x[1]": 0.1, "a.py::x[2]": 0.2, "a.py::y": 0.4, "b.py::z": 0.3})
+def test_the_fastest_tests_run_first_and_further_cases_later():
+    selection = Selection(seconds={"a.py::x[1]": 0.1, "a.py::x[2]": 0.25, "a.py::y": 0.4, "b.py::z": 0.3})
     assert selection.choose(selection.seconds, max_tests=3, max_seconds=9.0) == ["a.py::x[1]", "a.py::y", "b.py::z"]
     assert selection.choose(selection.seconds, max_tests=9, max_seconds=0.5) == ["a.py::x[1]", "b.py::z"]
+    selection = Selection(seconds={"a.py::x[1]": 0.1, "a.py::x[2]": 0.1, "a.py::y": 0.4})
+    assert selection.choose(selection.seconds, max_tests=2, max_seconds=9.0) == ["a.py::x[1]", "a.py::x[2]"]
 
 
 def test_an_accepted_survivor_is_matched_by_text_and_scope():

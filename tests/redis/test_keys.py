@@ -46,6 +46,7 @@ def test_keys_of_different_kinds_never_collide(name, digest):
         ((b"HGET", b"a", b"b"), (b"a",)),
         ((b"EVALSHA", b"x", b"2", b"a", b"b", b"c"), (b"a", b"b")),
         ((b"MEMORY", b"USAGE", b"a"), (b"a",)),
+        ((b"MEMORY", b"USAGE", b"a", b"SAMPLES", b"0"), (b"a",)),
     ],
 )
 def test_the_keys_of_a_request_are_found(request_, expected):
@@ -74,6 +75,17 @@ def test_an_ill_formed_key_names_neither_repository_nor_digest(key):
     name, digest = keys.subject_of(key)
     assert not digest.startswith("sha256:")
     assert name in {"", "foo", "Foo", "\xff"}
+
+
+def test_the_shortest_digest_after_a_name_is_one_character():
+    assert keys.subject_of(b"repository::foo::blobs::x") == ("foo", "x")
+    assert keys.subject_of(b"repository::foo::blobs::") == ("", "")
+
+
+def test_a_probe_key_is_in_the_documented_namespace_and_new():
+    first, second = keys.probe_key(), keys.probe_key()
+    assert first != second
+    assert first.startswith(b"aioblobcache::probe::")
 
 
 def test_a_key_is_decoded_to_repository_and_digest():

@@ -30,6 +30,11 @@ def test_slot_ranges_are_parsed_with_their_replicas():
     ]
 
 
+def test_a_range_may_be_one_slot_and_ends_at_the_last():
+    for first, last in ((0, 0), (16_383, 16_383), (0, 16_383)):
+        assert parse_slots([[first, last, [b"h", 7000]]], ASKED) == [SlotRange(first, last, Endpoint("h", 7000), ())]
+
+
 @pytest.mark.parametrize("host", [b"", None, b"?"])
 def test_a_node_without_address_has_the_address_in_use(host):
     [span] = parse_slots([[0, 1, [host, 7009, b"id"]]], ASKED)
@@ -41,17 +46,24 @@ def test_a_node_without_address_has_the_address_in_use(host):
     [
         None,
         5,
+        {},
         [5],
         [[0, 1]],
         [[0, 1, 5]],
         [[0, 1, [b"h"]]],
         [[0, 1, [b"h", b"7000"]]],
         [[0, 1, [5, 7000]]],
+        [[0, 1, [b"h", None]]],
+        [[0, 1, {b"h": 0, 7000: 0}]],
         [[0, 1, [b"\xff", 7000]]],
         [[1, 0, [b"h", 7000]]],
         [[-1, 0, [b"h", 7000]]],
         [[0, 16384, [b"h", 7000]]],
+        [[0, 16385, [b"h", 7000]]],
         [[b"0", 1, [b"h", 7000]]],
+        [[0, b"1", [b"h", 7000]]],
+        [[0.5, 1, [b"h", 7000]]],
+        [[0, 1.5, [b"h", 7000]]],
     ],
 )
 def test_a_malformed_reply_to_cluster_slots_is_refused(reply):
