@@ -40,6 +40,9 @@ __all__ = ["NOTICED", "SURVIVED", "TIMEOUT", "Plan", "Result", "Runner", "preloa
 
 NOTICED, SURVIVED, TIMEOUT = "noticed", "survived", "timeout"
 
+# Plugins that are switched off. That of pytest-randomly imports NumPy, which starts threads.
+_UNUSED_PLUGINS = {"randomly", "pytest_cov"}
+
 _PR_SET_CHILD_SUBREAPER = 36
 _MAX_STARTUP_SECONDS = 120.0
 _MAX_MEMORY_BYTES = 8 << 30  # a mutant may allocate without end
@@ -67,11 +70,15 @@ def preload(modules: Iterable[str]) -> None:
     """Import pytest's plugins and modules that the tests use, so that no test process has to.
 
     Modules that are not installed are passed over.
+
+    :raises RuntimeError: one has started a thread; a process with threads cannot be forked safely.
     """
-    plugins = [plugin.module for plugin in entry_points(group="pytest11")]
+    plugins = [plugin.module for plugin in entry_points(group="pytest11") if plugin.name not in _UNUSED_PLUGINS]
     for module in [*plugins, *modules]:
         with suppress(ImportError):
             importlib.import_module(module)
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise RuntimeError("a module that is imported beforehand has started a thread: take it out of targets.toml")
     gc.collect()
     gc.freeze()  # pytest collects garbage several times, and would look at every object of these modules
 
