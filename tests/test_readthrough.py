@@ -555,6 +555,33 @@ async def test_a_tombstone_is_renewed_three_times_in_its_life(monkeypatch):
     assert set(delays) == {20.0}
 
 
+async def test_a_failed_renewal_of_a_tombstone_is_logged_and_repeated(monkeypatch, caplog):
+    sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda delay: sleep(0))
+
+    class FailsOnce:
+        name, guard_ttl, clears = "foo", 60.0, 0
+
+        async def take_token(self, digest): ...
+        async def fill(self, digest, descriptor, token): ...
+
+        async def clear(self, digest):
+            self.clears += 1
+            if self.clears == 2:
+                raise CacheUnavailableError("localhost:6379", "no answer in time")
+
+    cache, backend = FailsOnce(), Backend(DESCRIPTOR)
+    backend.gate = asyncio.Event()
+    clearing = asyncio.create_task(CachedBlobStatter(cache, backend).clear(DIGEST))
+    while cache.clears < 4:
+        await sleep(0)
+    backend.gate.set()
+    await clearing
+    assert DIGEST not in backend.held
+    lost = "answering from the backend alone: cache at localhost:6379"
+    assert [record.getMessage().startswith(lost) for record in caplog.records] == [True]
+
+
 async def test_a_clear_clears_the_cache_before_and_after_the_backend(cache):
     order = []
 

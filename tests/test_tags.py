@@ -97,6 +97,18 @@ async def test_the_tags_of_a_manifest_are_removed_together(tags):
     assert await tags.remove_those_of(IMAGE.manifest.digest) == []
 
 
+async def test_a_refused_removal_is_raised_after_all_others_ended(s3):
+    s3.reset()
+    storage = RegistryStorage(s3.open(s3.make_bucket()), "some/where")
+    for tag in ("a", "b", "c", "d"):
+        await store_image(storage, NAME, tag, IMAGE)
+    s3.refuse(lambda request: "/tags/a/" in request.path)
+    with pytest.raises(StorageError):
+        await storage.tags(NAME).remove_those_of(IMAGE.manifest.digest)
+    s3.reset()
+    assert await storage.tags(NAME).names() == ["a"]
+
+
 async def test_a_repository_without_tags_lists_none(tags):
     for tag in await tags.names():
         await tags.remove(tag)

@@ -84,3 +84,7 @@ def test_an_eviction_skips_a_bounded_number_of_marked_items():
         item.marked = True
     assert sieve.victim(lambda _: False) is items[16]
     assert sum(item.marked for item in items) == 984
+
+
+def test_an_item_is_unmarked_until_it_is_used():
+    assert Item().marked is False

@@ -130,6 +130,11 @@ async def test_forbidden_action_is_denied(framework, registry):
         assert json.loads(answer.body)["errors"][0]["code"] == "DENIED"
 
 
+def test_challenge_is_kept_and_is_the_message():
+    error = UnauthorizedError(CHALLENGE)
+    assert (error.challenge, str(error)) == (CHALLENGE, CHALLENGE)
+
+
 @pytest.mark.parametrize("challenge", ["", "Basic\r\nX-Injected: 1", "Basic realm=\u00e9"])
 def test_challenge_cannot_inject_a_header(challenge):
     with pytest.raises(ValueError, match="challenge"):

@@ -137,6 +137,7 @@ async def test_empty_range_is_refused_with_the_blob_size(client, asked):
     answer = await client.get(f"{V2}/blobs/{LAYER.digest}", Range=asked)
     assert answer.status == 416
     assert answer.headers["Content-Range"] == f"bytes */{LAYER.size}"
+    assert json.loads(answer.body)["errors"][0]["code"] == "RANGE_INVALID"
 
 
 @pytest.mark.parametrize("asked", ["bytes=0-1,5-9", "lines=1-2", "bytes=5-1", "nonsense", "bytes=0-"])
