@@ -60,7 +60,7 @@ environment=/srv/$1
 [ -e "$environment" ] || "$1" -m venv "$environment"
 "$environment/bin/pip" install -q -e '.[test]'
 shift
-"$environment/bin/pytest" -q -p no:cacheprovider "$@"
+"$environment/bin/pytest" -q "$@"
 """
 
 

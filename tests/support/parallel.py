@@ -6,7 +6,6 @@ session) and its own ports (`tests.support.ports`).
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 from typing import TYPE_CHECKING
@@ -53,11 +52,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker(WHOLE_MACHINE):
             item.add_marker(pytest.mark.xdist_group(WHOLE_MACHINE))
     items.sort(key=lambda item: item.get_closest_marker(WHOLE_MACHINE) is None)
-
-
-def pytest_collection_finish() -> None:
-    """Spare the collector what lives as long as the process: it would take a tenth of a second at any moment."""
-    import hypothesis  # noqa: F401 - on import it looks for referrers, and a frozen object shows none
-
-    gc.collect()
-    gc.freeze()
