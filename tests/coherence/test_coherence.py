@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from aioblobcache import Digest, RedisBlobDescriptorCache
 from tests.coherence.history import BOUND, UNKNOWN, Blob, History, read_answers
 from tests.coherence.writers import Written, flush_now_and_then, write_by_library, write_by_registry, write_raw
-from tests.support.docker_registry import Registry
+from tests.support.docker_registry import Registry, leaves_membership
 from tests.support.servers import REDIS, VALKEY, RedisServer, running
 
 pytestmark = pytest.mark.anyio
@@ -83,15 +83,18 @@ async def read_and_write(kind, seconds, tmp_path):
         stack.enter_context(running(registry))
         readers = [stack.enter_context(reading_process(server, tmp_path, number)) for number in range(READERS)]
         for reader in readers:
+            stack.callback(reader.kill)  # should this fail: they read until they are told to end
+        for reader in readers:
             assert await asyncio.to_thread(reader.stdout.readline) == "ready\n"
         async with (
             Redis.from_url(server.url) as client,
             RedisBlobDescriptorCache.from_url(server.url, timeout=30.0, near_cache=50, lanes=2) as cache,
         ):
+            deletes_whole = not await leaves_membership(registry, client)
             work = [
                 *(write_by_library(written, cache, BY_LIBRARY, random.Random(seed)) for seed in range(4)),
                 *(write_raw(written, client, BY_COMMANDS, random.Random(seed)) for seed in range(4)),
-                write_by_registry(written, registry, BY_REGISTRY, contents, random.Random(1)),
+                write_by_registry(written, registry, BY_REGISTRY, contents, deletes_whole, random.Random(1)),
                 flush_now_and_then(written, client, random.Random(2)),
                 disturb(written, client, readers, draw),
             ]

@@ -176,9 +176,14 @@ async def flush_now_and_then(written: Written, client: Redis, draw: random.Rando
 
 
 async def write_by_registry(
-    written: Written, registry: Registry, numbers: range, contents: dict[int, bytes], draw: random.Random
+    written: Written,
+    registry: Registry,
+    numbers: range,
+    contents: dict[int, bytes],
+    deletes_whole: bool,
+    draw: random.Random,
 ) -> None:
-    """Push a blob, or delete it: 2.8 leaves membership and override of a deleted blob behind."""
+    """Push a blob, or delete it: some releases leave membership and override of a deleted blob behind."""
     while written.goes_on:
         number = draw.choice(numbers)
         blob, content = written.blobs[number], contents[number]
@@ -192,3 +197,6 @@ async def write_by_registry(
             else:
                 await registry.delete(name, blob.digest)
                 blob.size = UNKNOWN
+                if deletes_whole:
+                    blob.members.discard(name)
+                    blob.overrides.discard(name)

@@ -101,7 +101,7 @@ def test_a_mutant_changes_one_span_and_keeps_the_rest():
         compile(mutated, "mutant", "exec")
 
 
-def test_a_mutant_knows_its_scope_and_the_uses_of_what_runs_at_import():
+def test_a_mutant_knows_its_scope_and_its_uses():
     limit, default, body = mutants_of("LIMIT = 3\nclass A:\n    def f(self, a=1):\n        return a < LIMIT\n")[:3]
     assert (limit.scope, limit.at_import, limit.lines) == ("", True, (4,))
     assert (default.scope, default.at_import, default.lines) == ("A", True, (4,))

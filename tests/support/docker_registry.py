@@ -15,9 +15,11 @@ import anyio
 import anyio.to_thread
 import attrs
 import pytest
+from redis.asyncio import Redis
 
 from aioblobcache import Descriptor, Digest, media_types
 from aioblobcache.cli.sample import Image
+from aioblobcache.redis.keys import membership_key, override_key
 from tests.support.ports import free_port
 from tests.support.servers import Server, require_program
 from tests.support.skopeo import Skopeo
@@ -124,6 +126,19 @@ class Registry(Server):
     def reference(self, name: str, tag: str) -> str:
         """An image here, as clients name it."""
         return f"127.0.0.1:{self.port}/{name}:{tag}"
+
+
+async def leaves_membership(registry: Registry, client: Redis) -> bool:
+    """Return whether the registry's DELETE of a blob leaves membership and override in the cache, as 2.8.2 does.
+
+    The registry is asked: its version does not tell, since Debian's 2.8.3+ds1 carries the cure of CVE-2026-35172.
+    """
+    await registry.push_blob(GONE, DATA)
+    assert await client.sismember(membership_key(GONE), BLOB.digest)
+    await registry.delete(GONE, BLOB.digest)
+    left = bool(await client.sismember(membership_key(GONE), BLOB.digest))
+    assert bool(await client.exists(override_key(GONE, BLOB.digest))) == left
+    return left
 
 
 async def break_by_garbage_collection(registry: Registry, image: Image, name: str, tag: str) -> None:
