@@ -58,7 +58,7 @@ def compat(session: nox.Session, libraries: str) -> None:
 TEST_ON_NEWER_SYSTEM = """
 environment=/srv/$1
 [ -e "$environment" ] || "$1" -m venv "$environment"
-"$environment/bin/pip" install -q -e '.[test]'
+"$environment/bin/pip" install -q -e '.[benchmarks,docs,test]'
 shift
 "$environment/bin/pytest" -q "$@"
 """

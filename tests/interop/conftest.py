@@ -11,7 +11,7 @@ from aioblobcache import RedisBlobDescriptorCache
 from aioblobcache.cli.sample import Image, build_image
 from aioblobcache.redis.provider import RedisRepositoryCache
 from aioblobcache.storage import RegistryStorage
-from tests.support.docker_registry import NAME, TAG, Registry
+from tests.support.docker_registry import NAME, TAG, Registry, leaves_membership
 from tests.support.servers import REDIS, VALKEY, RedisServer, running
 
 
