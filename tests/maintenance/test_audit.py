@@ -245,7 +245,7 @@ async def test_walk_continues_while_suspects_are_not_due(client, keyspace):
     digests = await many(client, 1_000)
     audit = Audit(keyspace, Recording(*digests), AuditOptions(confirm_after=3_600))
     running_audit = asyncio.create_task(audit.run())
-    await until(lambda: audit.report.checked >= len(digests))
+    await until(lambda: running_audit.done() or audit.report.checked >= len(digests))
     running_audit.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running_audit

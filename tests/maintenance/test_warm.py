@@ -225,7 +225,7 @@ async def test_finished_second_looks_do_not_hold_up_the_walk(keyspace, storage, 
     monkeypatch.setattr(LinkedBlobs, "stat", stat)
     warm = Warm(keyspace, storage, AT_ONCE)
     warming = asyncio.create_task(warm.run())
-    await until(lambda: warm.report.filled == 4 + 3 + 4)  # all but the manifest of the second
+    await until(lambda: warming.done() or warm.report.filled == 4 + 3 + 4)  # all but the manifest of the second
     assert (warm.report.repositories, warm.report.last) == (1, NAME)
     gate.set()
     report = await warming
