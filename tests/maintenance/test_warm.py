@@ -225,9 +225,12 @@ async def test_finished_second_looks_do_not_hold_up_the_walk(keyspace, storage, 
     monkeypatch.setattr(LinkedBlobs, "stat", stat)
     warm = Warm(keyspace, storage, AT_ONCE)
     warming = asyncio.create_task(warm.run())
-    await until(lambda: warming.done() or warm.report.filled == 4 + 3 + 4)  # all but the manifest of the second
-    assert (warm.report.repositories, warm.report.last) == (1, NAME)
-    gate.set()
+    try:
+        # All but the manifest of the second. A minute is for a walk that is held up.
+        await asyncio.wait_for(until(lambda: warm.report.filled == 4 + 3 + 4), 60)
+        assert (warm.report.repositories, warm.report.last) == (1, NAME)
+    finally:
+        gate.set()
     report = await warming
     assert (report.filled, report.repositories, report.is_complete) == (12, 3, True)
 
