@@ -240,6 +240,18 @@ async def test_second_look_waits_for_confirm_after(client, keyspace):
     assert second - first >= 0.3
 
 
+async def test_walk_continues_while_suspects_are_not_due(client, keyspace):
+    """And the audit can be cancelled while it waits for their second looks."""
+    digests = await many(client, 1_000)
+    audit = Audit(keyspace, Recording(*digests), AuditOptions(confirm_after=3_600))
+    running_audit = asyncio.create_task(audit.run())
+    await until(lambda: running_audit.done() or audit.report.checked >= len(digests))
+    running_audit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running_audit
+    assert (audit.report.faults, audit.report.is_complete) == ([], False)
+
+
 async def test_walk_waits_while_too_many_suspects_wait(client, keyspace, monkeypatch):
     digests = await many(client, 1_000)
     set_limits(monkeypatch, audit_module, SUSPECTS=150)

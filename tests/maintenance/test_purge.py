@@ -42,6 +42,14 @@ async def test_repository_purge_removes_memberships_overrides_and_descriptors(cl
     assert await client.hgetall(descriptor_key(LAYER)) == {b"of others": b"x"}
 
 
+async def test_purge_counts_the_members_and_keys_it_met(filled):
+    """A scan may meet a key twice, and the members of a small set once."""
+    assert (await purge_repository(filled, NAME)).met == 4
+    left = 1 + 4  # the other repository's members and media types
+    assert (await purge_digest(filled, LAYER)).met >= left
+    assert (await purge_all(filled)).met >= left - 1
+
+
 async def test_digest_purge_removes_the_blob_from_every_repository(client, shared):
     before = await keys(client)
     report = await purge_digest(shared, LAYER)

@@ -141,6 +141,10 @@ async def test_repair_keeps_entries_that_storage_cannot_verify(client, filled, s
     assert await contents(client) == before
 
 
+def test_done_faults_were_removed_gone_or_not_told():
+    assert RepairReport(removed=1, gone=2, not_told=4, left=8).done == 7
+
+
 # --- brakes ----------------------------------------------------------------------------------------
 
 

@@ -181,6 +181,60 @@ async def test_small_repositories_do_not_wait_for_second_looks(keyspace, storage
         await warming
 
 
+async def test_repository_end_does_not_replace_a_batch_not_due(keyspace, storage, monkeypatch):
+    """The rate makes the manifests due later than the blobs; the end of the repository behind them is due at once."""
+    read, last = LinkedManifests.stat, []
+
+    async def stat(self, digest):
+        last.append(warm.report.last)
+        found = await read(self, digest)
+        lose(storage, digest)
+        return found
+
+    monkeypatch.setattr(LinkedManifests, "stat", stat)
+    warm = Warm(keyspace, storage, WarmOptions(repositories=NAME, rate=20, look_again_after=0.3))
+    report = await warm.run()
+    assert last == ["", ""]  # the fill and the second look
+    assert (report.filled, report.vanished, report.last) == (4, 1, NAME)
+
+
+async def test_finished_second_looks_do_not_hold_up_the_walk(keyspace, storage, monkeypatch):
+    """One repository is looked at again, the next one waits for that, and the third is filled meanwhile."""
+    await store_image(storage, "z", "latest", IMAGE)
+    set_limits(monkeypatch, warm_module, WAITING=8)
+    listed, read, read_before = LinkedBlobs.links, LinkedBlobs.stat, set()
+    looking, gate = asyncio.Event(), asyncio.Event()
+
+    async def links(self):
+        if self.name == OTHER:
+            await until(lambda: warm.report.last == NAME)
+        if self.name == "z":
+            await looking.wait()
+        async for digest in listed(self):
+            yield digest
+
+    async def stat(self, digest):
+        if self.name == OTHER and digest in read_before:
+            looking.set()
+            await gate.wait()
+        if self.name == OTHER:
+            read_before.add(digest)
+        return await read(self, digest)
+
+    monkeypatch.setattr(LinkedBlobs, "links", links)
+    monkeypatch.setattr(LinkedBlobs, "stat", stat)
+    warm = Warm(keyspace, storage, AT_ONCE)
+    warming = asyncio.create_task(warm.run())
+    try:
+        # All but the manifest of the second. A minute is for a walk that is held up.
+        await asyncio.wait_for(until(lambda: warm.report.filled == 4 + 3 + 4), 60)
+        assert (warm.report.repositories, warm.report.last) == (1, NAME)
+    finally:
+        gate.set()
+    report = await warming
+    assert (report.filled, report.repositories, report.is_complete) == (12, 3, True)
+
+
 @pytest.mark.parametrize(
     "options", [{"rate": 0}, {"rate": float("nan")}, {"look_again_after": -1}, {"objects_at_once": 0}, {"rate": "x"}]
 )
