@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -158,6 +158,22 @@ async def test_a_killed_server_drops_its_near_cache_entries(own_server):
         await until(lambda: cache.info()["near_cache"]["why_off"] is None)
         with pytest.raises(BlobUnknownError):
             await repository.stat(DIGEST)
+
+
+async def test_a_malformed_reply_to_role_keeps_the_near_cache_off(own_server, proxy, caplog):
+    """The reply is none that can be: the connection is replaced, and answers come from the server."""
+    proxy.edit = partial(re.compile(rb"\*3\r\n\$6\r\nmaster\r\n:\d+\r\n\*0\r\n").sub, b"*0\r\n")
+    async with provider(proxy.url) as cache, writer(own_server.url):
+        repository = cache.repository_scoped(NAME)
+        await until(lambda: cache.info()["reconnects"] >= 1)
+        with suppress(CacheUnavailableError):  # the next connection ends by the same reply
+            assert await repository.stat(DIGEST) == BLOB
+        assert repository.peek(DIGEST) is None
+        assert cache.info()["near_cache"]["why_off"] is not None
+        proxy.edit = bytes
+        await until(lambda: cache.info()["near_cache"]["why_off"] is None)
+        assert await repository.stat(DIGEST) == BLOB
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 async def test_a_proxy_that_drops_invalidations_is_detected(own_server, proxy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 import pytest
 from redis.asyncio import Redis
@@ -280,6 +281,20 @@ async def test_a_read_through_hit_does_not_suspend(near_cache, repository):
     assert without_suspending(layers.stat(DIGEST)) == DESCRIPTOR
     assert layers.peek(DIGEST) == DESCRIPTOR
     assert CachedRegistry(near_cache, Storage()).manifests(NAME).peek(DIGEST) is None
+
+
+async def has_called(client, command, times):
+    calls = (await client.info("commandstats")).get(f"cmdstat_{command}", {"calls": 0})["calls"]
+    return calls >= times
+
+
+async def test_the_near_cache_is_logged_as_on_once(client, server, caplog):
+    await client.config_resetstat()
+    with caplog.at_level(logging.INFO, "aioblobcache.near"):
+        async with provider(server.url, max_staleness=0.2) as cache:
+            await until(lambda: near(cache)["why_off"] is None)
+            await until_server_says(partial(has_called, client, "role", 4))
+    assert [record.getMessage() for record in caplog.records] == [f"the near cache of 127.0.0.1:{server.port} is on"]
 
 
 # --- servers that do not take part ---------------------------------------------------------------
