@@ -27,6 +27,7 @@ from ..maintenance.bench import WrongAnswerError
 from ..redis.client import AnyClient, client_from_url, close_client
 from ..redis.keyspace import Keyspace
 from ..storage import RegistryStorage
+from ..storage.objects import THREADS_END_SECONDS
 from .registry_config import RegistryPlaces, read_registry_config
 
 __all__ = ["FINDINGS", "FINE", "NOTHING_SAID", "UNAVAILABLE", "USAGE", "Target", "run", "run_behind", "step_behind"]
@@ -113,11 +114,23 @@ NOTHING_SAID: Final = Target()
 def run(work: Coroutine[Any, Any, _T]) -> _T:
     """Do a command's work; what it cannot do is said in a line, and is the exit status."""
     try:
-        return asyncio.run(work)
+        return asyncio.run(_let_threads_end(work))
     except (ConfigurationError, InvalidDescriptorError, InvalidDigestError, RepositoryNameError) as error:
         _end(error, USAGE)
     except (CacheUnavailableError, StorageError, RepairRefusedError, WrongAnswerError) as error:
         _end(error, UNAVAILABLE)
+
+
+async def _let_threads_end(work: Coroutine[Any, Any, _T]) -> _T:
+    """Await ``work``; if it ends early, keep the event loop open until obstore's threads are done with it.
+
+    A thread that finds the loop closed prints a traceback.
+    """
+    try:
+        return await work
+    except (asyncio.CancelledError, CacheUnavailableError, StorageError):
+        await asyncio.sleep(THREADS_END_SECONDS)
+        raise
 
 
 def run_behind(work: Coroutine[Any, Any, _T]) -> _T:

@@ -28,7 +28,7 @@ from ..errors import StorageError, UnsupportedError, one_line
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
 
-__all__ = ["ByteRange", "Objects", "OpenedObject", "reason_of"]
+__all__ = ["THREADS_END_SECONDS", "ByteRange", "Objects", "OpenedObject", "reason_of"]
 
 # A page of a listing: what an object store returns for one request.
 _PAGE: Final = 1_000
@@ -40,8 +40,9 @@ _CHUNK: Final = 256 * 1024
 _MISSING_STORE: Final = ("NoSuchBucket", "ContainerNotFound")
 
 
-# Seconds that a process which has used a store takes longer to end.
-_LAST_MOMENT: Final = 0.1
+# Within this time after a call has ended or was cancelled, obstore's threads are done with the event loop and with
+# Python's objects; nothing tells when.
+THREADS_END_SECONDS: Final = 0.1
 
 
 @cache
@@ -51,7 +52,7 @@ def _linger_at_exit() -> None:
     They do so a moment after the last answer was taken, and are never told to stop; one that comes too late aborts the
     process (PyO3/pyo3-async-runtimes issue 40).
     """
-    atexit.register(time.sleep, _LAST_MOMENT)
+    atexit.register(time.sleep, THREADS_END_SECONDS)
 
 
 @attrs.frozen
