@@ -19,10 +19,11 @@ import pytest
 
 from aioblobcache import CacheUnavailableError, Digest
 from aioblobcache.cli import healing, main
-from aioblobcache.maintenance import AuditOptions, StorageTruth, Warm, WarmOptions
+from aioblobcache.maintenance import AuditOptions, StorageTruth, Warm, WarmOptions, bench
 from aioblobcache.redis.keys import descriptor_key, membership_key
 from aioblobcache.storage import LinkedBlobs
 from tests.support.cached_image import CONFIG, LAYER, MANIFEST, NAME, OTHER, lose, many
+from tests.support.internals import set_limits
 from tests.support.one_server import on_both_servers
 from tests.support.ports import free_port
 from tests.support.serve_process import COMMAND
@@ -109,9 +110,10 @@ async def test_info_prints_the_survey(filled, command):
     assert ["near cache", "possible"] in lines(output)
 
 
-async def test_bench_prints_a_sentence_or_json(client, command):
-    status, output, _ = await command("bench", "--seconds", "0.5", "--callers", "8")
-    assert status == 0
+async def test_bench_prints_a_sentence_or_json(client, command, monkeypatch):
+    set_limits(monkeypatch, bench, TIMEOUT=60.0)  # the machine may be busy
+    status, output, errors = await command("bench", "--seconds", "0.5", "--callers", "8")
+    assert (status, errors) == (0, "")
     assert re.search(r"^One question alone takes \d+\.\d\d ms", output)
     assert await client.dbsize() == 0
     status, output, _ = await command("bench", "--seconds", "0.5", "--callers", "8", "--json")

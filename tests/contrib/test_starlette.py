@@ -180,7 +180,7 @@ async def test_body_is_closed_when_the_client_leaves_while_sending(registry, sto
         if told_by == "message":
             await RegistryApp(registry)(scope, receive, send)
         else:
-            with pytest.raises(ClientDisconnect):
+            with pytest.raises((ClientDisconnect, ExceptionGroup)):  # an older Starlette passes the error on
                 await RegistryApp(registry)(scope, receive, send)
     [body] = bodies
     assert sending.is_set()

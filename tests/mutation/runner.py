@@ -197,6 +197,7 @@ class _Slot:
         os.chdir(self._root)
         sys.path.insert(0, str(self._sources))
         sys.dont_write_bytecode = True
+        os.environ.pop("PYTEST_ADDOPTS", None)  # meant for a whole run
         os.environ.update(PYTHONPATH=python_path(self._sources), PYTHONDONTWRITEBYTECODE="1")
         _let_hypothesis_fail_fast()
         options = ["-x", "-q", "-p", "no:randomly", "-n", "0", "-p", "no:cacheprovider", "-p", "no:cov", "-m", MARKS]

@@ -115,7 +115,7 @@ def _run_under_coverage(root: Path, path: str, jobs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         data_file, durations = Path(folder, "coverage"), Path(folder, "durations.json")
         variables = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
             "PYTHONPATH": python_path(sources),
             "COVERAGE_FILE": str(data_file),
             "HYPOTHESIS_STORAGE_DIRECTORY": str(Path(folder, "hypothesis")),

@@ -50,6 +50,16 @@ async def test_page_readiness_and_metrics_show_a_healthy_cache(client, server, t
         assert 'registry_storage_cache_redis_seconds_count{operation="RepoStat"}' in metrics
 
 
+async def test_metrics_leave_out_a_file_that_a_worker_just_created(tree, tmp_path, monkeypatch):
+    folder = tmp_path / "counts"
+    folder.mkdir()
+    folder.joinpath("counter_1.db").touch()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
+    options = ServeOptions(storage=tree, cache="memory://")
+    async with by_uvicorn(make_app(options)) as url, asking(url) as asked:
+        assert (await asked.get("/metrics")).status == 200
+
+
 async def test_page_counts_errors_while_redis_is_down(tree):
     port = free_port()
     options = ServeOptions(storage=tree, cache=f"redis://127.0.0.1:{port}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, multiprocess
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest, multiprocess
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -105,12 +106,33 @@ def _all_counted(own: CollectorRegistry) -> CollectorRegistry:
     """What all worker processes have counted together."""
     if _SHARED not in os.environ:
         return own
-    for process in _ended(Path(os.environ[_SHARED])):
+    folder = Path(os.environ[_SHARED])
+    for process in _ended(folder):
         with suppress(FileNotFoundError):  # another worker was faster
             multiprocess.mark_process_dead(process)  # type: ignore[no-untyped-call]
     together = CollectorRegistry()
-    multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+    together.register(_OfAllWorkers(folder))
     return together
+
+
+class _OfAllWorkers(Collector):
+    """Merges the files in which workers count. A file that a worker has just created has no content yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics of all workers."""
+        files = [str(file) for file in self._folder.glob("*.db") if _has_content(file)]
+        merged: Iterable[Metric] = multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
+
+
+def _has_content(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # another worker has removed what an ended one left
+        return False
 
 
 def _ended(folder: Path) -> set[int]:
