@@ -64,17 +64,8 @@ from tests.support.servers import require_program
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_corpus():
-    """Write a twentieth of the blobs, which take most of the time; the peers' processes read what was written."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmarks.corpus.BLOBS", 5_000)
-        patch.setattr("benchmarks.corpus.DRAWS", 20_000)
-        yield
-
-
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory, small_corpus):
+def loaded(tmp_path_factory):
     """A server that keeps the whole corpus."""
     folder = tmp_path_factory.mktemp("benchmarks")
     write_corpus(folder)
