@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
 
 import pytest
 from redis.asyncio import Redis
@@ -81,9 +80,13 @@ async def elsewhere(client, server):
         yield cache.repository_scoped(NAME)
 
 
-async def stats_on_server(client):
+async def calls_on_server(client, *commands):
     counts = await client.info("commandstats")
-    return sum(counts.get(f"cmdstat_{command}", {"calls": 0})["calls"] for command in ("hmget", "sismember"))
+    return sum(counts.get(f"cmdstat_{command}", {"calls": 0})["calls"] for command in commands)
+
+
+async def stats_on_server(client):
+    return await calls_on_server(client, "hmget", "sismember")
 
 
 def without_suspending(coroutine):
@@ -283,17 +286,16 @@ async def test_a_read_through_hit_does_not_suspend(near_cache, repository):
     assert CachedRegistry(near_cache, Storage()).manifests(NAME).peek(DIGEST) is None
 
 
-async def has_called(client, command, times):
-    calls = (await client.info("commandstats")).get(f"cmdstat_{command}", {"calls": 0})["calls"]
-    return calls >= times
-
-
 async def test_the_near_cache_is_logged_as_on_once(client, server, caplog):
     await client.config_resetstat()
     with caplog.at_level(logging.INFO, "aioblobcache.near"):
         async with provider(server.url, max_staleness=0.2) as cache:
             await until(lambda: near(cache)["why_off"] is None)
-            await until_server_says(partial(has_called, client, "role", 4))
+
+            async def has_beaten():
+                return await calls_on_server(client, "role") >= 4
+
+            await until_server_says(has_beaten)
     assert [record.getMessage() for record in caplog.records] == [f"the near cache of 127.0.0.1:{server.port} is on"]
 
 

@@ -9,17 +9,6 @@ import attrs
 from aioblobcache import CachedBlobStatter, MemoryBlobDescriptorCache, RedisBlobDescriptorCache
 from aioblobcache.redis.lane import Lane
 
-__all__ = [
-    "CacheInternals",
-    "bytes_received",
-    "entries_indexed",
-    "flights_of",
-    "internals",
-    "joint_leases",
-    "memory_tables",
-    "unsent_bytes",
-]
-
 
 @attrs.frozen
 class CacheInternals:
